@@ -1,0 +1,54 @@
+"""farfield tells how a neural network behaves far from its training data.
+
+Public names:
+    mlp: A multilayer perceptron with a chosen placement of normalisation.
+    gaussian_init_: Draws a network's weights and remembers their variances.
+    init_variance: The variances that one layer was drawn with.
+    training: Many networks trained at once.
+    data: Tables: loading, preparing, splitting.
+    studies: Published experiments, rerun.
+    report: Results as a folder with figures and a self-contained page.
+    errors: Typed errors and warnings.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farfield import data, errors, report, studies, training
+    from farfield.networks import gaussian_init_, init_variance, mlp
+
+__version__ = "0.1.0"
+
+_ROOMS = ("data", "errors", "report", "studies", "training")
+_NAMES = {
+    "gaussian_init_": "farfield.networks",
+    "init_variance": "farfield.networks",
+    "mlp": "farfield.networks",
+}
+
+__all__ = [
+    "data",
+    "errors",
+    "gaussian_init_",
+    "init_variance",
+    "mlp",
+    "report",
+    "studies",
+    "training",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded on first use, so that `farfield --help` does not wait for PyTorch.
+    if name in _ROOMS:
+        return importlib.import_module(f"farfield.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'farfield' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,174 @@
+"""From a user's table to numbers: missing rows, text columns, and what was found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from pandas.api import types
+
+from farfield.errors import DataError
+
+MOST_CATEGORIES = 50
+_TEXT = {"string", "categorical", "boolean", "mixed-integer"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table as numbers.
+
+    Attributes:
+        features: One row for each kept row of the table, one column for each feature.
+        target: The target of each kept row.
+        names: The feature names; a one-hot column is called ``column=value``.
+        rows: Position in the table of each kept row.
+        duplicate_of: For each kept row the number of its set of exact duplicates, so that
+            equal rows have equal numbers.
+        frame: The kept rows of the table as they were, with all columns.
+        dropped: How many rows had missing values and were dropped.
+        encoded: Text columns that became one-hot columns.
+        ignored: Columns that are not features.
+    """
+
+    features: Float[np.ndarray, "n d"]
+    target: Float[np.ndarray, " n"]
+    names: tuple[str, ...]
+    rows: Int[np.ndarray, " n"]
+    duplicate_of: Int[np.ndarray, " n"]
+    frame: pd.DataFrame
+    dropped: int
+    encoded: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    @property
+    def duplicates(self) -> int:
+        """How many kept rows repeat an earlier one exactly."""
+        return len(self.duplicate_of) - int(self.duplicate_of.max(initial=-1)) - 1
+
+
+def prepare(
+    frame: pd.DataFrame,
+    target: str,
+    *,
+    ignore: Sequence[str] = (),
+    not_features: Sequence[str] = (),
+) -> Prepared:
+    """Turn a table into features and a target.
+
+    Rows with a missing value in any column but the ignored ones are dropped and counted. Numeric
+    and boolean columns are taken as they are; text columns become one 0/1 column for each value.
+
+    Args:
+        frame: The table.
+        target: Name of the numeric column to predict.
+        ignore: Columns to leave out altogether, such as an identifier.
+        not_features: Columns that must be complete but are not features, such as a group.
+
+    Returns:
+        The numbers, and what was done to get them.
+
+    Raises:
+        DataError: An absent column, a target that is not numeric, an infinite value, a text
+            column with more than 50 values, no complete row or no feature.
+    """
+    for column in (target, *ignore, *not_features):
+        require_column(frame, column)
+    used = frame.drop(columns=[column for column in ignore if column != target])
+    complete = used.notna().all(axis=1).to_numpy()
+    if not complete.any():
+        emptiest = used.isna().sum().idxmax()
+        raise DataError(
+            f"Every row has a missing value ({emptiest!r} is missing in "
+            f"{int(used[emptiest].isna().sum())} of {len(used)} rows); drop that column with "
+            f"--ignore {emptiest}, or fill it in."
+        )
+    used = used[complete].reset_index(drop=True)
+    decimals = [c for c in used.columns if types.infer_dtype(used[c]) == "decimal"]
+    used = used.astype(dict.fromkeys(decimals, float))
+    values = _numeric(used, target, "target")
+    columns = [c for c in used.columns if c != target and c not in not_features]
+    parts: list[np.ndarray] = []
+    names: list[str] = []
+    encoded: list[str] = []
+    for column in columns:
+        series = used[column]
+        if types.is_numeric_dtype(series) or types.is_bool_dtype(series):
+            parts.append(_numeric(used, column, "column")[:, None])
+            names.append(column)
+        else:
+            dummies = _one_hot(series)
+            parts.append(dummies.to_numpy(dtype=float))
+            names += [f"{column}={value}" for value in dummies.columns]
+            encoded.append(column)
+    if not parts:
+        raise DataError(f"The table has no feature column besides the target {target!r}.")
+    return Prepared(
+        features=np.hstack(parts),
+        target=values,
+        names=tuple(names),
+        rows=np.flatnonzero(complete),
+        duplicate_of=used.groupby(list(used.columns), sort=False).ngroup().to_numpy(),
+        frame=used,
+        dropped=int((~complete).sum()),
+        encoded=tuple(encoded),
+        ignored=tuple(dict.fromkeys([*ignore, *not_features])),
+    )
+
+
+def require_column(frame: pd.DataFrame, column: str) -> None:
+    """See that a table has a column.
+
+    Args:
+        frame: The table.
+        column: The name.
+
+    Raises:
+        DataError: It has not; the message lists those that it has.
+    """
+    if column not in frame.columns:
+        known = ", ".join(map(str, frame.columns[:20])) + (
+            ", ..." if len(frame.columns) > 20 else ""
+        )
+        raise DataError(f"The table has no column {column!r}; its columns are {known}.")
+
+
+def _numeric(frame: pd.DataFrame, column: str, what: str) -> np.ndarray:
+    series = frame[column]
+    if not (types.is_numeric_dtype(series) or types.is_bool_dtype(series)):
+        numbers = pd.to_numeric(series, errors="coerce")
+        wrong = series[numbers.isna()]
+        example = f", for example {wrong.iloc[0]!r}" if len(wrong) else ""
+        raise DataError(
+            f"The {what} {column!r} is not numeric{example}; it must hold numbers in every row."
+        )
+    if types.is_complex_dtype(series):
+        raise DataError(f"The {what} {column!r} holds complex numbers; only real ones will do.")
+    values = series.to_numpy(dtype=float)
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise DataError(
+            f"The {what} {column!r} holds {infinite} infinite value{'s' * (infinite > 1)}; "
+            "replace or remove these rows."
+        )
+    return values
+
+
+def _one_hot(series: pd.Series) -> pd.DataFrame:
+    kind = types.infer_dtype(series)
+    if kind not in _TEXT:
+        raise DataError(
+            f"The column {series.name!r} holds values of the kind {kind}, neither numbers nor "
+            f"text; turn them into numbers, or leave them out with --ignore {series.name}."
+        )
+    text = series.astype(str)
+    found = text.nunique()
+    if found > MOST_CATEGORIES:
+        raise DataError(
+            f"The text column {series.name!r} has {found} different values (such as "
+            f"{text.iloc[0]!r}); at most {MOST_CATEGORIES} can be one-hot encoded. Leave it out "
+            f"with --ignore {series.name}, or turn it into numbers."
+        )
+    return pd.get_dummies(text)

@@ -1,0 +1,33 @@
+"""Typed errors and warnings: each says what was found, what is allowed and what to do.
+
+Every error that a user can cause derives from :class:`FarfieldError`, which is a
+``ValueError``; the command line prints its message and ends with exit code 2.
+"""
+
+
+class FarfieldError(ValueError):
+    """Base of every error that farfield raises about its input or surroundings."""
+
+
+class SettingsError(FarfieldError):
+    """A setting has a value that is not allowed, or settings contradict each other."""
+
+
+class DataError(FarfieldError):
+    """A data file is missing, damaged, or holds something that cannot be used."""
+
+
+class OutputError(FarfieldError):
+    """Results cannot be written, or would overwrite those of another run."""
+
+
+class MissingExtraError(FarfieldError):
+    """An optional library is needed that is not installed."""
+
+
+class TrainingError(FarfieldError):
+    """Training produced a value that is not finite."""
+
+
+class FarfieldWarning(UserWarning):
+    """Base of every warning that farfield gives."""

@@ -1,0 +1,19 @@
+"""Published experiments, rerun: each study has ``Settings``, ``run`` and a typed ``Result``."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farfield.studies import protein, tabular, toy
+
+__all__ = ["protein", "tabular", "toy"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Loaded on first use: the command line lists the studies without loading PyTorch.
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,34 @@
+"""The studies there are, without loading what they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study in the catalogue.
+
+    Attributes:
+        name: What ``farfield reproduce`` calls it.
+        shows: What it shows.
+        paper: What it reproduces.
+    """
+
+    name: str
+    shows: str
+    paper: str
+
+
+CATALOGUE = (
+    Entry(
+        "protein",
+        "proteins larger than any in training: networks with and without LayerNorm, XGBoost",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Table 1, Fig. 3",
+    ),
+    Entry(
+        "toy",
+        "three functions on a line, far outside the training interval",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Figs. 1, 5, 6",
+    ),
+)

@@ -1,0 +1,81 @@
+"""Scores of predictions, and means with confidence intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds with the half-width of its confidence interval.
+
+    Attributes:
+        value: The mean.
+        half_width: Half of the interval; not a number with fewer than two values.
+    """
+
+    value: float
+    half_width: float
+
+    def __str__(self) -> str:
+        """For example ``0.50 ± 0.02``, with as many digits as the interval warrants."""
+        if not np.isfinite(self.value):
+            return "undefined"
+        if not np.isfinite(self.half_width):
+            return f"{self.value:.3g}"
+        digits = 2
+        if 0 < self.half_width < 0.01 <= abs(self.value):
+            digits = 3
+        if max(abs(self.value), self.half_width) >= 1000:
+            return f"{self.value:.3g} ± {self.half_width:.2g}"
+        return f"{self.value:.{digits}f} ± {self.half_width:.{digits}f}"
+
+
+def mean(values: Sequence[float] | np.ndarray | pd.Series, confidence: float = 0.95) -> Mean:
+    """The mean and its confidence interval ``m +- t s / sqrt(k)`` by Student's t.
+
+    Args:
+        values: One value for each of k seeds.
+        confidence: Level of the interval.
+
+    Returns:
+        The mean; its half-width is not a number for a single value.
+    """
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return Mean(float(array.mean()), float("nan"))
+    quantile = stats.t.ppf(0.5 + confidence / 2, len(array) - 1)
+    return Mean(float(array.mean()), float(quantile * array.std(ddof=1) / np.sqrt(len(array))))
+
+
+def scores(
+    target: Float[np.ndarray, " n"], prediction: Float[np.ndarray, " n"]
+) -> dict[str, float]:
+    """R2, RMSE, MAE and the largest absolute prediction.
+
+    ``R2 = 1 - sum (y - f)^2 / sum (y - mean y)^2``, which is undefined (not a number) for a
+    constant target and below 0 when a constant would predict better.
+
+    Args:
+        target: The true values y.
+        prediction: The predictions f.
+
+    Returns:
+        The four scores by name.
+    """
+    # In units of the largest number, so that squares neither overflow nor vanish.
+    unit = max(float(np.abs(target).max()), float(np.abs(prediction).max())) or 1.0
+    error = (prediction - target) / unit
+    spread = float((((target - target.mean()) / unit) ** 2).sum())
+    return {
+        "r2": 1.0 - float((error**2).sum()) / spread if spread > 0 else float("nan"),
+        "rmse": unit * float(np.sqrt((error**2).mean())),
+        "mae": unit * float(np.abs(error).mean()),
+        "max_abs_prediction": float(np.abs(prediction).max()),
+    }

@@ -1,0 +1,87 @@
+"""What a study tells its reader: question, answer, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to read.
+
+    Attributes:
+        caption: What it shows.
+        frame: Its cells, as they shall be printed; the index names the rows.
+    """
+
+    caption: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, drawn when the report is written.
+
+    Attributes:
+        name: File name without ending.
+        caption: What it shows, with units and the meaning of bands.
+        draw: Draws on an empty matplotlib figure, in the style of the report.
+        size: Width and height in inches.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[Canvas], None]
+    size: tuple[float, float] = (7.2, 4.0)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A study's report, before it has a form.
+
+    Attributes:
+        title: The study.
+        question: What it asks.
+        answer: The answer, in a sentence or two, from the numbers measured.
+        tables: Tables in the order of reading.
+        figures: Figures in the order of reading.
+        notes: Further remarks: what was dropped, what differs from the paper.
+        source: The paper and the data, for citing.
+        rerun: The command that gives these results.
+    """
+
+    title: str
+    question: str
+    answer: str
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...]
+    source: str
+    rerun: str
+
+
+class Result(Protocol):
+    """What every study returns.
+
+    Attributes:
+        metrics: A row for each network and thing measured.
+        predictions: A row for each prediction.
+        record: Every setting, the versions and the machine, as in ``settings.json``.
+    """
+
+    @property
+    def metrics(self) -> pd.DataFrame: ...
+    @property
+    def predictions(self) -> pd.DataFrame: ...
+    @property
+    def record(self) -> Mapping[str, object]: ...
+    def story(self) -> Story:
+        """The report's content."""
+        ...

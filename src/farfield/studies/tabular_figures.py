@@ -1,0 +1,150 @@
+"""Figures of a tabular comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from farfield.errors import MissingExtraError
+from farfield.studies.palette import SHADE, STROKES, TRUTH
+
+
+def histogram(figure: Figure, *, frame: pd.DataFrame, names: Mapping[str, str], target: str) -> None:
+    """Draw how often each model predicts what, out of domain.
+
+    Args:
+        figure: An empty figure.
+        frame: Columns variant, seed, row, target and prediction.
+        names: Labels by model, in order.
+        target: Name of the target.
+    """
+    axes = figure.subplots()
+    values = np.concatenate([frame["prediction"], frame["target"]])
+    edges = np.histogram_bin_edges(values, bins=60)
+    truth = frame.drop_duplicates("row")["target"]
+    axes.hist(
+        truth, edges, weights=_share(truth), color=SHADE, alpha=0.4, label="true values", log=True
+    )
+    for key, label in names.items():
+        own = frame.loc[frame["variant"] == key, "prediction"]
+        stroke = STROKES[key]
+        axes.hist(
+            own,
+            edges,
+            weights=_share(own),
+            histtype="step",
+            color=stroke.colour,
+            linestyle=stroke.style,
+            linewidth=1.6,
+            label=label,
+            log=True,
+        )
+    axes.set_xlabel(f"predicted {target}")
+    axes.set_ylabel("share of rows")
+    axes.legend()
+
+
+def error_by_distance(
+    figure: Figure, *, frame: pd.DataFrame, names: Mapping[str, str], target: str
+) -> None:
+    """Draw each model's error against the distance from the training domain.
+
+    Args:
+        figure: An empty figure.
+        frame: Columns variant, row, target, prediction and distance.
+        names: Labels by model, in order.
+        target: Name of the target.
+    """
+    axes = figure.subplots()
+    errors = frame.assign(value=(frame["prediction"] - frame["target"]).abs())
+    rows = _by_row(errors, "distance")
+    standard = rows["standard"]
+    axes.plot(
+        standard.index, standard, ".", color=SHADE, markersize=3, alpha=0.5, rasterized=True,
+        label="_rows",
+    )
+    for key, label in names.items():
+        _curve(axes, rows[key], key, label)
+    axes.set_ylim(0, 1.05 * float(np.quantile(standard, 0.99)))
+    axes.set_xlabel("distance from the training domain (standard deviations)")
+    axes.set_ylabel(f"|error| of {target}")
+    axes.legend()
+
+
+def prediction_by_split(
+    figure: Figure, *, frame: pd.DataFrame, names: Mapping[str, str], target: str, column: str
+) -> None:
+    """Draw each model's predictions against the split column, out of domain.
+
+    Args:
+        figure: An empty figure.
+        frame: Columns variant, row, target, prediction and split.
+        names: Labels by model, in order.
+        target: Name of the target.
+        column: Name of the split column.
+    """
+    axes = figure.subplots()
+    rows = _by_row(frame.assign(value=frame["prediction"]), "split")
+    truth = frame.drop_duplicates("row").set_index("split")["target"].sort_index()
+    axes.plot(
+        truth.index, truth, ".", color=SHADE, markersize=3, alpha=0.4, rasterized=True, label="_"
+    )
+    axes.plot(*_lowess(truth), color=TRUTH.colour, linewidth=2.2, label="true values")
+    for key, label in names.items():
+        _curve(axes, rows[key], key, label)
+    axes.set_xlabel(column)
+    axes.set_ylabel(target)
+    axes.legend()
+
+
+def require_smoother() -> None:
+    """See that the library of LOWESS is there.
+
+    Raises:
+        MissingExtraError: statsmodels is not installed.
+    """
+    try:
+        import statsmodels.nonparametric.smoothers_lowess  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "The figures' LOWESS curves need statsmodels, which is not installed; install it "
+            "with: pip install 'farfield[tabular]'"
+        ) from error
+
+
+def _by_row(frame: pd.DataFrame, position: str) -> dict[str, pd.Series]:
+    """For each model the mean value of each row over seeds, by its position, in order."""
+    means = frame.groupby(["variant", "row"])[["value", position]].mean()
+    return {
+        str(key): part.set_index(position)["value"].sort_index()
+        for key, part in means.groupby(level="variant")
+    }
+
+
+def _curve(axes: Axes, values: pd.Series, key: str, label: str) -> None:
+    stroke = STROKES[key]
+    axes.plot(
+        *_lowess(values), color=stroke.colour, linestyle=stroke.style, linewidth=1.8, label=label
+    )
+
+
+def _lowess(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    from statsmodels.nonparametric.smoothers_lowess import lowess
+
+    positions = values.index.to_numpy(dtype=float)
+    smooth = lowess(
+        values.to_numpy(),
+        positions,
+        frac=0.5,
+        delta=0.01 * float(np.ptp(positions)),
+        return_sorted=True,
+    )
+    return smooth[:, 0], smooth[:, 1]
+
+
+def _share(values: pd.Series) -> np.ndarray:
+    return np.full(len(values), 1.0 / len(values))

@@ -1,0 +1,239 @@
+"""Fitting the models of a tabular comparison on several random splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from farfield.data import Domains, Prepared, train_test_rows
+from farfield.errors import DataError, MissingExtraError
+from farfield.studies.variants import Variant, draw
+from farfield.studies.workspace import Workspace
+from farfield.training import Checkpoint, Fleet, train
+
+if TYPE_CHECKING:
+    from farfield.studies.tabular import Settings
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one random split.
+
+    Attributes:
+        seed: Its seed, also that of the networks trained on it.
+        train: Rows to train on.
+        test: The other rows of the training domain.
+        outside: All rows out of it.
+    """
+
+    seed: int
+    train: Int[np.ndarray, " n_train"]
+    test: Int[np.ndarray, " n_test"]
+    outside: Int[np.ndarray, " n_out"]
+
+
+def draw_splits(
+    prepared: Prepared, domains: Domains, fraction: float, seeds: int
+) -> tuple[Split, ...]:
+    """A random split for each seed.
+
+    Args:
+        prepared: The table.
+        domains: Its two sides.
+        fraction: Part of the training domain that trains.
+        seeds: How many.
+
+    Returns:
+        The splits of the seeds 0, 1, ...
+
+    Raises:
+        DataError: Too few distinct rows.
+    """
+    return tuple(
+        Split(seed, *train_test_rows(prepared, domains.inside, fraction, seed), domains.outside)
+        for seed in range(seeds)
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Brings columns to mean 0 and standard deviation 1 and back; constant ones are shifted."""
+
+    shift: Float[np.ndarray, " d"]
+    unit: Float[np.ndarray, " d"]
+
+    @classmethod
+    def of(cls, values: np.ndarray, wanted: bool) -> _Scale:
+        if not wanted:
+            return cls(np.zeros(values.shape[1]), np.ones(values.shape[1]))
+        shift = values.mean(axis=0)
+        unit = values.std(axis=0)
+        # The mean of equal numbers may differ from them in the last digit.
+        unit[np.ptp(values, axis=0) == 0] = 1.0
+        return cls(shift, unit)
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        return (values - self.shift) / self.unit
+
+    def undo(self, values: np.ndarray) -> np.ndarray:
+        return values * self.unit + self.shift
+
+
+def fit_networks(
+    prepared: Prepared,
+    splits: Sequence[Split],
+    variant: Variant,
+    settings: Settings,
+    device: torch.device,
+    workspace: Workspace,
+    on_epoch: Callable[[int], None],
+) -> list[Float[np.ndarray, " n_eval"]]:
+    """Train a variant on every split, all splits of the same size at once.
+
+    Args:
+        prepared: The table.
+        splits: The splits.
+        variant: The network.
+        settings: How to draw and train it.
+        device: Where.
+        workspace: Keeps the progress.
+        on_epoch: Called with the number of epochs done.
+
+    Returns:
+        For each split the predictions of its test rows, then of the rows out of domain.
+
+    Raises:
+        TrainingError: A loss that is not finite.
+    """
+    # Sets of duplicates can make the training parts differ in size by a row or so.
+    sizes = sorted({len(split.train) for split in splits})
+    outcome: dict[int, np.ndarray] = {}
+    for part, size in enumerate(sizes):
+        name = variant.key if len(sizes) == 1 else f"{variant.key}-{part + 1}"
+
+        def done(epochs: int, before: int = part * settings.epochs) -> None:
+            on_epoch((before + epochs) // len(sizes))
+
+        outcome |= _fit_together(
+            prepared,
+            [split for split in splits if len(split.train) == size],
+            variant,
+            settings,
+            device,
+            workspace.checkpoint(name),
+            done,
+        )
+    return [outcome[split.seed] for split in splits]
+
+
+def _fit_together(
+    prepared: Prepared,
+    splits: Sequence[Split],
+    variant: Variant,
+    settings: Settings,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+    on_epoch: Callable[[int], None],
+) -> dict[int, np.ndarray]:
+    """Train one fleet, a network for each split; predictions by seed."""
+    networks = [
+        draw(
+            variant,
+            len(prepared.names),
+            settings.hidden,
+            1,
+            activation=settings.activation,
+            weight_var=settings.weight_var,
+            bias_var=settings.bias_var,
+            seed=split.seed,
+        ).to(device)
+        for split in splits
+    ]
+    x, y, evaluated, scales = [], [], [], []
+    for split in splits:
+        rows = np.concatenate([split.test, split.outside])
+        scale = _Scale.of(prepared.features[split.train], settings.standardise_inputs)
+        x.append(scale.apply(prepared.features[split.train]))
+        evaluated.append(scale.apply(prepared.features[rows]))
+        scales.append(_Scale.of(prepared.target[split.train, None], settings.standardise_target))
+        y.append(scales[-1].apply(prepared.target[split.train, None]))
+    far = _stack(evaluated)
+    fleet = Fleet(networks)
+    train(
+        fleet,
+        _stack(x),
+        _stack(y),
+        settings.training(),
+        seeds=[split.seed for split in splits],
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+    )
+    predicted = fleet.predict(far, shared=False).cpu().double().numpy()
+    return {
+        split.seed: scale.undo(values)[:, 0]
+        for split, values, scale in zip(splits, predicted, scales, strict=True)
+    }
+
+
+def fit_xgboost(
+    prepared: Prepared, splits: Sequence[Split], rounds: int
+) -> list[Float[np.ndarray, " n_eval"]]:
+    """Train XGBoost at its defaults on every split.
+
+    Args:
+        prepared: The table.
+        splits: The splits.
+        rounds: Number of trees.
+
+    Returns:
+        For each split the predictions of its test rows, then of the rows out of domain.
+
+    Raises:
+        MissingExtraError: XGBoost is not installed.
+    """
+    xgboost = load_xgboost()
+    outcome = []
+    for split in splits:
+        model = xgboost.XGBRegressor(
+            n_estimators=rounds, random_state=split.seed, n_jobs=torch.get_num_threads()
+        )
+        model.fit(prepared.features[split.train], prepared.target[split.train])
+        rows = np.concatenate([split.test, split.outside])
+        outcome.append(model.predict(prepared.features[rows]).astype(float))
+    return outcome
+
+
+def load_xgboost() -> ModuleType:
+    """The XGBoost library.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import xgboost
+    except ImportError as error:
+        raise MissingExtraError(
+            "XGBoost is not installed; install it with: pip install 'farfield[tabular]', or "
+            "leave the comparison out with --no-xgboost."
+        ) from error
+    return xgboost
+
+
+def _stack(parts: Sequence[np.ndarray]) -> Tensor:
+    stacked = torch.from_numpy(np.stack(parts)).float()
+    if not bool(torch.isfinite(stacked).all()):
+        raise DataError(
+            "After standardising, the table holds numbers too large for float32 (above 3e38); "
+            "rescale the columns with extreme values, for example by a logarithm."
+        )
+    return stacked

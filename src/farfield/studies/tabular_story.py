@@ -1,0 +1,176 @@
+"""The report of a tabular comparison: tables, verdict and figures."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from farfield.studies import tabular_figures
+from farfield.studies.statistics import mean
+from farfield.studies.story import Figure, Story, Table
+from farfield.studies.verdict import verdict
+
+if TYPE_CHECKING:
+    from farfield.studies.tabular import Result
+
+DOMAINS = {"in": "in domain", "out": "out of domain"}
+METRICS = {
+    "r2": "R2",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "max_abs_prediction": "largest |prediction|",
+}
+
+
+def labels(result: Result) -> dict[str, str]:
+    """Label of each model by its key, in reading order.
+
+    Args:
+        result: The comparison.
+
+    Returns:
+        Networks first, then XGBoost if it was compared.
+    """
+    names = {variant.key: variant.label for variant in result.compared()}
+    if result.settings.xgboost:
+        names["xgboost"] = "XGBoost"
+    return names
+
+
+def summary(result: Result) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds of each metric, in and out of domain.
+
+    Args:
+        result: The comparison.
+
+    Returns:
+        A row for each model, a column for each metric and domain, as text.
+    """
+    grouped = result.metrics.groupby(["variant", "domain"])
+    names = labels(result)
+    table = {
+        f"{title}, {DOMAINS[domain]}": [
+            str(mean(grouped.get_group((key, domain))[metric])) for key in names
+        ]
+        for metric, title in METRICS.items()
+        for domain in DOMAINS
+    }
+    return pd.DataFrame(table, index=pd.Index(names.values(), name="model"))
+
+
+def story(result: Result) -> Story:
+    """The report's content.
+
+    Args:
+        result: The comparison.
+
+    Returns:
+        Question, answer, tables and figures.
+    """
+    settings = result.settings
+    names = labels(result)
+    networks = {variant.key: variant.label for variant in result.compared()}
+    inside, outside, rule = result.domains
+    return Story(
+        title=result.framing.title,
+        question=(
+            f"Trained where {rule} ({inside} rows): how well do networks predict "
+            f"{settings.target} on the other {outside} rows, and does one LayerNorm help?"
+        ),
+        answer=verdict(result.metrics, networks),
+        tables=_tables(result, names),
+        figures=_figures(result, names),
+        notes=(
+            *result.notes,
+            f"{settings.seeds} random splits ({settings.train_fraction:.0%} train), a network of "
+            f"each kind on each; hidden widths {', '.join(map(str, settings.hidden))}, "
+            f"{settings.activation}, {settings.epochs} epochs of Adam at "
+            f"{settings.learning_rate:g}, "
+            + (
+                "full batch."
+                if settings.batch_size is None
+                else f"batches of {settings.batch_size}."
+            ),
+            "After ± stands half of the 95 % confidence interval of the mean over seeds "
+            "(Student's t); seeds differ in the split and in the initial weights.",
+            "R2 is 1 for perfect predictions, 0 for the mean of the test targets, negative for "
+            "worse than that.",
+        ),
+        source=result.framing.source,
+        rerun=f"farfield.studies.tabular.run(table, farfield.studies.tabular.{settings!r})",
+    )
+
+
+def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
+    full = Table(
+        f"Scores over {result.settings.seeds} seeds, mean and 95 % confidence interval. In "
+        "domain: the held-back rows of the training domain.",
+        summary(result),
+    )
+    published = result.framing.published
+    if not published:
+        return (full,)
+    grouped = result.metrics.groupby(["variant", "domain"])["r2"]
+    beside = pd.DataFrame(
+        {
+            f"R2 {DOMAINS[domain]}, {origin}": [
+                str(mean(grouped.get_group((key, domain))))
+                if origin == "measured"
+                else published.get((key, domain), "")
+                for key in names
+            ]
+            for domain in ("out", "in")
+            for origin in ("measured", "published")
+        },
+        index=pd.Index(names.values(), name="model"),
+    )
+    return (Table("R2 beside the published table.", beside), full)
+
+
+def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
+    settings = result.settings
+    outside = result.predictions[result.predictions["domain"] == "out"]
+    figures = [
+        Figure(
+            "histogram",
+            f"Predictions of {settings.target} out of domain, all seeds together, on a "
+            "logarithmic scale; grey: the true values. Tails beyond the grey are predictions "
+            "that no row warrants.",
+            functools.partial(
+                tabular_figures.histogram, frame=outside, names=names, target=settings.target
+            ),
+            size=(7.2, 4.4),
+        ),
+        Figure(
+            "error-by-distance",
+            "Absolute error out of domain against the distance from the training domain "
+            "(Euclidean distance to its nearest row, in standard deviations of its features): "
+            "LOWESS curves through each row's mean error over seeds, dots for the standard "
+            "network's rows.",
+            functools.partial(
+                tabular_figures.error_by_distance, frame=outside, names=names, target=settings.target
+            ),
+            size=(7.2, 4.4),
+        ),
+    ]
+    if settings.split_column is not None:
+        assert settings.threshold is not None
+        figures.append(
+            Figure(
+                "prediction-by-split",
+                f"Predictions out of domain against {settings.split_column}: LOWESS curves "
+                "through each row's mean prediction over seeds; black: the true values. The "
+                f"training domain ends at {settings.threshold:g}.",
+                functools.partial(
+                    tabular_figures.prediction_by_split,
+                    frame=outside,
+                    names=names,
+                    target=settings.target,
+                    column=settings.split_column,
+                ),
+                size=(7.2, 4.4),
+            )
+        )
+    return tuple(figures)

@@ -1,0 +1,382 @@
+"""Fig. 1 of "Just One Layer Norm Guarantees Stable Extrapolation": three functions on a line.
+
+Small networks learn a sinusoid, a line and a parabola on an interval and are asked far outside
+it. With ``activation="gelu"`` or ``"silu"`` this is Fig. 5, with ``norm="batch"`` Fig. 6.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from farfield.errors import SettingsError
+from farfield.networks import Norm
+from farfield.studies import toy_figures
+from farfield.studies.devices import resolve_device
+from farfield.studies.progress import Steps
+from farfield.studies.statistics import mean
+from farfield.studies.story import Figure, Story, Table
+from farfield.studies.variants import NORM_NAMES, Variant, draw, variants
+from farfield.studies.workspace import Workspace
+from farfield.training import Fleet, TrainingSettings, train
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sine": torch.sin,
+    "linear": lambda x: x,
+    "quadratic": torch.square,
+}
+_GRID = 501
+
+QUICK = {"seeds": 2, "epochs": 300}
+"""Settings of a first look."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the toy study; the defaults are the paper's where it states them.
+
+    Attributes:
+        seeds: Networks of each kind, drawn from the seeds 0, 1, ...
+        norm: ``"layer"`` (Fig. 1), ``"batch"`` (Fig. 6) or ``"rms"``.
+        activation: ``"relu"`` (Fig. 1), ``"gelu"`` or ``"silu"`` (Fig. 5), or another name.
+        hidden: Hidden widths.
+        epochs: Steps of Adam on the full batch.
+        learning_rate: Adam's step size.
+        points: Training points, evenly spaced. Not stated in the paper: their placement.
+        interval: Ends of the training interval. Not stated in the paper.
+        noise_std: Standard deviation of Gaussian noise on the targets. Not stated in the paper.
+        far: Predictions are made from -far to far. Not stated in the paper.
+        weight_var: Weights are N(0, weight_var / fan_in); 2 is Kaiming's normal draw.
+        bias_var: Biases are N(0, bias_var).
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ...
+    """
+
+    seeds: int = 5
+    norm: Norm = "layer"
+    activation: str = "relu"
+    hidden: tuple[int, ...] = (128, 128)
+    epochs: int = 3000
+    learning_rate: float = 1e-3
+    points: int = 100
+    interval: tuple[float, float] = (-3.0, 3.0)
+    noise_std: float = 0.0
+    far: float = 25.0
+    weight_var: float = 2.0
+    bias_var: float = 0.01
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.seeds < 1:
+            raise SettingsError(f"seeds is {self.seeds}; it must be at least 1.")
+        if self.norm not in NORM_NAMES:
+            raise SettingsError(
+                f"The norm {self.norm!r} is unknown; choose one of {', '.join(NORM_NAMES)}."
+            )
+        if self.points < 2:
+            raise SettingsError(f"points is {self.points}; it must be at least 2.")
+        low, high = self.interval
+        if not -self.far <= low < high <= self.far:
+            raise SettingsError(
+                f"The training interval from {low:g} to {high:g} must be increasing and lie "
+                f"within the range of predictions, from {-self.far:g} to {self.far:g}."
+            )
+        if not 0.0 <= self.noise_std < float("inf"):
+            raise SettingsError(f"noise_std is {self.noise_std}; it must be 0 or more.")
+        if not self.hidden:
+            raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
+        self.training()
+
+    def training(self) -> TrainingSettings:
+        """How each network is trained."""
+        return TrainingSettings(self.epochs, self.learning_rate)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the toy study measured.
+
+    Attributes:
+        settings: The settings.
+        metrics: For each function, variant and seed: the final training loss, the prediction at
+            -far, far/2 and far, and the largest absolute prediction.
+        predictions: For each function, variant and seed: x and prediction on a grid.
+        record: Settings, versions and machine.
+    """
+
+    settings: Settings
+    metrics: pd.DataFrame
+    predictions: pd.DataFrame
+    record: Mapping[str, object]
+
+    def summary(self) -> pd.DataFrame:
+        """|f(far)| for each function (row) and variant (column), mean and interval over seeds."""
+        frame = self.metrics.assign(size=self.metrics["at_far"].abs())
+        labels = {v.key: v.label for v in _variants(self.settings)}
+        table = frame.pivot_table(
+            index="function",
+            columns="variant",
+            values="size",
+            aggfunc=lambda values: str(mean(values)),  # type: ignore[arg-type]
+            sort=False,
+        )
+        return table[list(labels)].rename(columns=labels)
+
+    def growth(self) -> pd.DataFrame:
+        """|f(far)| / |f(far/2)| for each function (row) and variant (column), median over seeds.
+
+        A network that grows like a line far away has 2, one that has settled has 1.
+        """
+        ratio = self.metrics["at_far"].abs() / self.metrics["at_half_far"].abs()
+        labels = {v.key: v.label for v in _variants(self.settings)}
+        table = (
+            self.metrics.assign(ratio=ratio)
+            .groupby(["function", "variant"], sort=False)["ratio"]
+            .median()
+            .unstack()
+        )
+        return table[list(labels)].rename(columns=labels)
+
+    def story(self) -> Story:
+        """The report's content."""
+        return _story(self)
+
+
+def run(
+    settings: Settings | None = None,
+    *,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Result:
+    """Train all networks of the toy study and predict far outside the training interval.
+
+    The standard network and one with the norm at the first, the last and every hidden layer,
+    each for three functions and several seeds; all networks of a variant train at once.
+
+    Args:
+        settings: The settings; the paper's by default.
+        out: A folder for settings, metrics and predictions; nothing is written by default.
+        resume: Go on with an interrupted run in that folder.
+        overwrite: Replace a run in that folder.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Metrics and predictions.
+
+    Raises:
+        SettingsError: Settings that mean nothing, or other ones than those to resume.
+        OutputError: The folder holds a run, or cannot be written to.
+
+    Source: Ziomek, Whittle and Osborne (NeurIPS 2025), section 4.1 and Figures 1, 5 and 6.
+
+    Example:
+        >>> import farfield as ff
+        >>> settings = ff.studies.toy.Settings(seeds=1, epochs=5, hidden=(8, 8))
+        >>> result = ff.studies.toy.run(settings)
+        >>> sorted(result.metrics["function"].unique())
+        ['linear', 'quadratic', 'sine']
+    """
+    settings = settings if settings is not None else Settings()
+    device = resolve_device(settings.device)
+    compared = _variants(settings)
+    workspace = Workspace.open(out, "toy", settings, resume=resume, overwrite=overwrite)
+    x, targets = _data(settings)
+    grid = torch.linspace(-settings.far, settings.far, _GRID)[:, None]
+    probe = torch.tensor([[-settings.far], [settings.far / 2], [settings.far]])
+    members = [(name, seed) for name in FUNCTIONS for seed in range(settings.seeds)]
+    y = torch.stack([targets[name][seed] for name, seed in members])
+    metrics, predictions = pd.DataFrame(), pd.DataFrame()
+    with Steps(settings.epochs * len(compared), progress) as steps:
+        for variant in compared:
+            fleet = Fleet([_draw(settings, variant, seed).to(device) for _, seed in members])
+            log = train(
+                fleet,
+                x.expand(fleet.size, *x.shape),
+                y,
+                settings.training(),
+                checkpoint=workspace.checkpoint(variant.key),
+                on_epoch=steps.stage(f"{variant.label}: {fleet.size} networks", settings.epochs),
+            )
+            on_grid = fleet.predict(grid).cpu().numpy()[:, :, 0]
+            at_probe = fleet.predict(probe).cpu().numpy()[:, :, 0]
+            losses = log.losses[-1].cpu().numpy()
+            metrics = pd.concat([metrics, _metrics(variant, members, losses, at_probe, on_grid)])
+            predictions = pd.concat(
+                [predictions, _predictions(variant, members, grid.numpy()[:, 0], on_grid)]
+            )
+            workspace.save(metrics, predictions)
+    workspace.finish()
+    return Result(
+        settings,
+        metrics.reset_index(drop=True),
+        predictions.reset_index(drop=True),
+        workspace.record,
+    )
+
+
+def _variants(settings: Settings) -> tuple[Variant, ...]:
+    return variants(settings.norm, len(settings.hidden))
+
+
+def _draw(settings: Settings, variant: Variant, seed: int) -> torch.nn.Module:
+    return draw(
+        variant,
+        1,
+        settings.hidden,
+        1,
+        activation=settings.activation,
+        weight_var=settings.weight_var,
+        bias_var=settings.bias_var,
+        seed=seed,
+    )
+
+
+def _data(settings: Settings) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    """Training inputs (points, 1), and for each function the targets of each seed."""
+    x = torch.linspace(*settings.interval, settings.points)[:, None]
+    targets: dict[str, list[Tensor]] = {}
+    for index, (name, function) in enumerate(FUNCTIONS.items()):
+        targets[name] = []
+        for seed in range(settings.seeds):
+            generator = torch.Generator().manual_seed(1_000_000 * (index + 1) + seed)
+            noise = torch.randn(x.shape, generator=generator)
+            targets[name].append(function(x) + settings.noise_std * noise)
+    return x, targets
+
+
+def _metrics(
+    variant: Variant,
+    members: list[tuple[str, int]],
+    losses: np.ndarray,
+    at_probe: np.ndarray,
+    on_grid: np.ndarray,
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "function": [name for name, _ in members],
+            "variant": variant.key,
+            "seed": [seed for _, seed in members],
+            "train_mse": losses,
+            "at_minus_far": at_probe[:, 0],
+            "at_half_far": at_probe[:, 1],
+            "at_far": at_probe[:, 2],
+            "max_abs_prediction": np.abs(on_grid).max(axis=1),
+        }
+    )
+
+
+def _predictions(
+    variant: Variant, members: list[tuple[str, int]], grid: np.ndarray, on_grid: np.ndarray
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "function": np.repeat([name for name, _ in members], len(grid)),
+            "variant": variant.key,
+            "seed": np.repeat([seed for _, seed in members], len(grid)),
+            "x": np.tile(grid, len(members)),
+            "prediction": on_grid.ravel(),
+        }
+    )
+
+
+def _story(result: Result) -> Story:
+    settings = result.settings
+    norm, far = NORM_NAMES[settings.norm], settings.far
+    low, high = settings.interval
+    return Story(
+        title=f"How networks leave their training interval ({settings.activation}, {norm})",
+        question=(
+            f"Networks learn a function between {low:g} and {high:g}. What do they say at "
+            f"{far:g}, and does one {norm} keep the answer within bounds?"
+        ),
+        answer=_answer(result),
+        tables=(
+            Table(
+                f"Size of the prediction at x = {far:g}, |f({far:g})|: mean and 95 % confidence "
+                f"interval over {settings.seeds} seeds.",
+                result.summary().rename_axis(index="target function", columns=None),
+            ),
+            Table(
+                f"Growth |f({far:g})| / |f({far / 2:g})|, median over seeds: 2 is growth like a "
+                "line, 1 is a prediction that has settled.",
+                result.growth()
+                .map(lambda value: f"{value:.2f}")
+                .rename_axis(index="target function", columns=None),
+            ),
+        ),
+        figures=(
+            Figure(
+                "predictions",
+                f"Predictions from {-far:g} to {far:g} (mean over {settings.seeds} seeds; bands "
+                "are 95 % confidence intervals of the mean). Grey: the training interval; black "
+                "dots: the training points. Top: full range; bottom: the same, cut to the range "
+                "of the network with the norm.",
+                functools.partial(
+                    toy_figures.predictions,
+                    frame=result.predictions,
+                    compared=_variants(settings),
+                    interval=settings.interval,
+                    training_points=_training_points(settings),
+                ),
+                size=(10.0, 6.0),
+            ),
+        ),
+        notes=(
+            f"Functions: sin(x), x and x squared on {settings.points} evenly spaced points from "
+            f"{low:g} to {high:g}, noise of standard deviation {settings.noise_std:g}. The paper "
+            "does not state the interval, the noise, the functions' scales or the plotted range.",
+            f"{settings.epochs} steps of Adam at {settings.learning_rate:g} on the full batch, "
+            f"hidden widths {', '.join(map(str, settings.hidden))}; predictions in evaluation "
+            "mode.",
+            "Published: only as a figure, without numbers to compare with.",
+        ),
+        source=(
+            "Ziomek, Whittle and Osborne, Just One Layer Norm Guarantees Stable Extrapolation "
+            "(NeurIPS 2025), section 4.1, Figures 1, 5 and 6."
+        ),
+        rerun=f"farfield.studies.toy.run(farfield.studies.toy.{settings!r})",
+    )
+
+
+def _training_points(settings: Settings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    x, targets = _data(settings)
+    return {name: (x.numpy()[:, 0], y[0].numpy()[:, 0]) for name, y in targets.items()}
+
+
+def _answer(result: Result) -> str:
+    """The verdict in a sentence, from the growth between far/2 and far and from |f(far)|."""
+    settings = result.settings
+    norm, far = NORM_NAMES[settings.norm], settings.far
+    size = result.metrics.assign(size=result.metrics["at_far"].abs())
+    means = size.groupby(["function", "variant"], sort=False)["size"].mean().unstack()
+    normed = means.drop(columns="standard")
+    parts = [
+        f"{name}: {means.loc[name, 'standard']:.3g} against at most {normed.loc[name].max():.3g}"
+        for name in means.index
+    ]
+    growth = result.growth()
+    standard = growth.iloc[:, 0]
+    worst = growth.iloc[:, 1:].max(axis=1)
+    halted = int((worst < 1.2).sum())
+    verdict = (
+        f"One {norm} keeps the prediction bounded"
+        if halted == len(worst)
+        else f"{norm} does not prevent the growth"
+        if halted == 0
+        else f"{norm} halts the growth for {halted} of {len(worst)} functions"
+    )
+    return (
+        f"{verdict}. From x = {far / 2:g} to {far:g} the standard network's output grows by "
+        f"{standard.min():.2f} to {standard.max():.2f} times, that of the networks with {norm} by "
+        f"{growth.iloc[:, 1:].min().min():.2f} to {worst.max():.2f} times. Mean |f({far:g})|, "
+        f"standard network against {norm}: {'; '.join(parts)}."
+    )

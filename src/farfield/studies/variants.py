@@ -1,0 +1,94 @@
+"""The networks that the studies compare: one architecture, its norm at different places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from farfield.networks import Activation, Norm, NormAt, gaussian_init_, mlp
+
+NORM_NAMES = {"layer": "LayerNorm", "rms": "RMSNorm", "batch": "BatchNorm"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A place of the norm in an MLP.
+
+    Attributes:
+        key: Short name, used in tables of results.
+        label: Name for readers.
+        norm: The norm, or ``None`` for the standard network.
+        norm_at: The hidden layers that have it.
+    """
+
+    key: str
+    label: str
+    norm: Norm | None
+    norm_at: NormAt
+
+
+def variants(norm: Norm, depth: int) -> tuple[Variant, ...]:
+    """The standard network and one with the norm at the first, the last and every hidden layer.
+
+    Args:
+        norm: The norm.
+        depth: Number of hidden layers; with a single one the places coincide and give one
+            variant.
+
+    Returns:
+        The variants that differ.
+    """
+    name = NORM_NAMES[norm]
+    standard = Variant("standard", "Standard", None, "every")
+    first = Variant("first", f"{name} first", norm, "first")
+    if depth == 1:
+        return standard, first
+    last = "second" if depth == 2 else "last"
+    return (
+        standard,
+        first,
+        Variant("last", f"{name} {last}", norm, "last"),
+        Variant("every", f"{name} every", norm, "every"),
+    )
+
+
+def draw(
+    variant: Variant,
+    in_features: int,
+    hidden: Sequence[int],
+    out_features: int,
+    *,
+    activation: Activation,
+    weight_var: float,
+    bias_var: float,
+    seed: int,
+) -> nn.Sequential:
+    """One network of a variant, drawn by :func:`farfield.gaussian_init_` from a seed.
+
+    Args:
+        variant: Where the norm stands.
+        in_features: Number of inputs.
+        hidden: Hidden widths.
+        out_features: Number of outputs.
+        activation: The activation.
+        weight_var: Weights are N(0, weight_var / fan_in).
+        bias_var: Biases are N(0, bias_var).
+        seed: The same seed gives all variants the same linear layers.
+
+    Returns:
+        The network.
+    """
+    network = mlp(
+        in_features,
+        hidden,
+        out_features,
+        activation=activation,
+        norm=variant.norm,
+        norm_at=variant.norm_at,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    gaussian_init_(network, weight_var, bias_var, generator)
+    return network

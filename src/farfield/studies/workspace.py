@@ -1,0 +1,194 @@
+"""The folder of a run: what it holds, when it may be gone on with, and what it remembers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from farfield import files
+from farfield.errors import DataError, OutputError, SettingsError
+from farfield.training import Checkpoint
+
+SETTINGS = "settings.json"
+METRICS = "metrics.csv"
+PREDICTIONS = "predictions.parquet"
+CHECKPOINTS = "checkpoints"
+REPORT = "report.html"
+FIGURES = "figures"
+_OWN = (SETTINGS, METRICS, PREDICTIONS, REPORT, CHECKPOINTS, FIGURES)
+_LIBRARIES = ("farfield", "torch", "numpy", "scipy", "pandas", "xgboost", "scikit-learn")
+
+
+class Workspace:
+    """Where a study keeps its results while it runs; without a folder nothing is kept.
+
+    Attributes:
+        folder: The folder, or ``None``.
+        record: Study, settings, data, versions and machine, as in ``settings.json``.
+    """
+
+    def __init__(self, folder: Path | None, record: dict[str, object]) -> None:
+        self.folder = folder
+        self.record = record
+
+    @classmethod
+    def open(
+        cls,
+        out: Path | str | None,
+        study: str,
+        settings: object,
+        *,
+        data: Mapping[str, object] | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> Workspace:
+        """Make or enter the folder of a run and write down what is going to be run.
+
+        Args:
+            out: The folder; ``None`` keeps nothing.
+            study: Name of the study.
+            settings: Its settings, a data class.
+            data: What identifies the data.
+            resume: Go on with the run in the folder, if there is one.
+            overwrite: Remove the run in the folder first.
+
+        Returns:
+            The workspace.
+
+        Raises:
+            SettingsError: Both ``resume`` and ``overwrite``, or a run to resume that has other
+                settings.
+            OutputError: The folder holds a run and neither was asked, or cannot be written to.
+            DataError: The folder's ``settings.json`` cannot be read.
+        """
+        if resume and overwrite:
+            raise SettingsError("Resume and overwrite exclude each other; choose one.")
+        record = _record(study, settings, data or {})
+        if out is None:
+            return cls(None, record)
+        folder = Path(out)
+        present = [name for name in _OWN if (folder / name).exists()]
+        if present and overwrite:
+            _remove(folder)
+        elif present and resume and (folder / SETTINGS).exists():
+            _refuse_other_run(folder, record)
+        elif present:
+            raise OutputError(
+                f"The folder {folder} already holds a run ({', '.join(present)}); go on with it "
+                "by --resume, replace it by --overwrite, or name another folder with --out."
+            )
+        files.make_folder(folder)
+        files.remove_unfinished(folder)
+        files.make_folder(folder / CHECKPOINTS)
+        workspace = cls(folder, record)
+        workspace._write_record("running")
+        return workspace
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """Where a fleet keeps its progress.
+
+        Args:
+            name: Name of the fleet, unique in the run.
+
+        Returns:
+            The checkpoint, or ``None`` without a folder.
+        """
+        if self.folder is None:
+            return None
+        return Checkpoint(self.folder / CHECKPOINTS / f"{name}.pt")
+
+    def save(self, metrics: pd.DataFrame, predictions: pd.DataFrame) -> None:
+        """Write the results so far; called whenever a part of the study is finished.
+
+        Args:
+            metrics: A row for each network and thing measured.
+            predictions: A row for each prediction.
+        """
+        if self.folder is None:
+            return
+        files.write_text(self.folder / METRICS, metrics.to_csv(index=False))
+        content = io.BytesIO()
+        predictions.to_parquet(content, index=False)
+        files.write_bytes(self.folder / PREDICTIONS, content.getvalue())
+
+    def finish(self) -> None:
+        """Note that the run is complete."""
+        if self.folder is not None:
+            self._write_record("finished")
+
+    def _write_record(self, status: str) -> None:
+        assert self.folder is not None
+        content = json.dumps({"status": status, **self.record}, indent=2) + "\n"
+        files.write_text(self.folder / SETTINGS, content)
+
+
+def _record(study: str, settings: object, data: Mapping[str, object]) -> dict[str, object]:
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        raise SettingsError(f"The settings of {study} must be a data class with its values.")
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    values = dataclasses.asdict(settings)
+    record = {
+        "study": study,
+        "settings": values,
+        "seeds": list(range(values.get("seeds", 1))),
+        "data": dict(data),
+        "versions": versions,
+        "machine": {
+            "system": platform.platform(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+    # As it will be read back, so that a resumed run compares like with like.
+    decoded: dict[str, object] = json.loads(json.dumps(record))
+    return decoded
+
+
+def _refuse_other_run(folder: Path, record: Mapping[str, object]) -> None:
+    path = folder / SETTINGS
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        before = {"study": earlier["study"], "data": earlier["data"], **earlier["settings"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}), so the run cannot be resumed; "
+            "start again with --overwrite or in another folder."
+        ) from error
+    settings = record["settings"]
+    assert isinstance(settings, dict)
+    now = {"study": record["study"], "data": record["data"], **settings}
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise SettingsError(
+                f"The run in {folder} cannot be resumed: its {key} is {before.get(key)!r}, now "
+                f"asked {now.get(key)!r}. Give the same settings, or another folder with --out."
+            )
+
+
+def _remove(folder: Path) -> None:
+    try:
+        for name in _OWN:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot remove the earlier run in {folder}: {error.strerror or error}."
+        ) from error

@@ -1,0 +1,326 @@
+"""Train a fleet: batched Adam on mean squared error, resumable at any epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from farfield import files
+from farfield.errors import DataError, SettingsError, TrainingError
+from farfield.training.fleet import Fleet
+from farfield.training.program import Gradient, trace_gradient
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; the defaults are those of the protein experiment.
+
+    Attributes:
+        epochs: Passes over the data.
+        learning_rate: Adam's step size.
+        batch_size: Rows in a batch; ``None`` takes all rows (full batch).
+    """
+
+    epochs: int = 2500
+    learning_rate: float = 1e-3
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.epochs < 1:
+            raise SettingsError(f"epochs is {self.epochs}; it must be at least 1.")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise SettingsError(
+                f"learning_rate is {self.learning_rate}; it must be finite and above 0."
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise SettingsError(
+                f"batch_size is {self.batch_size}; it must be at least 1, or None for all rows."
+            )
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What training a fleet gave besides the networks.
+
+    Attributes:
+        losses: Mean squared error of each network (column) over each epoch (row), as met
+            during the epoch, that is before its last step.
+    """
+
+    losses: Float[Tensor, "epochs k"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often to keep a fleet's progress.
+
+    Attributes:
+        path: The file; training goes on from there if it exists.
+        every_seconds: Time between two saves; the end of training is always saved.
+    """
+
+    path: Path
+    every_seconds: float = 15.0
+
+
+@dataclass
+class _State:
+    """All that training needs to go on: saving and loading it loses no bit."""
+
+    epoch: int
+    optimizer: torch.optim.Adam
+    losses: list[Tensor] = field(default_factory=list)
+
+
+def train(
+    fleet: Fleet,
+    x: Float[Tensor, "k n *features"],
+    y: Float[Tensor, "k n *outputs"],
+    settings: TrainingSettings,
+    *,
+    seeds: Sequence[int] | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+) -> TrainingLog:
+    """Train every network of a fleet on its own data, in place.
+
+    Minimises, for each network on its own, the mean over rows and outputs of
+    ``(f(x) - y)**2`` by Adam with PyTorch's other defaults. The numbers are those of training
+    each network alone with ``torch.optim.Adam`` from the same weights on the same batches, up
+    to rounding. Full batches run in tiles of rows that fit the cache, whose gradients add up;
+    with BatchNorm, which couples the rows, a batch is one tile.
+
+    Args:
+        fleet: The networks.
+        x: Inputs, one set for each network.
+        y: Targets.
+        settings: Epochs, step size, batch size.
+        seeds: One seed for each network, from which its batches are drawn (see
+            :func:`batch_rows`); 0, 1, 2, ... by default. Unused with full batches.
+        checkpoint: Where to keep progress; an existing file is read and training goes on from
+            it, to the same numbers as without the interruption.
+        on_epoch: Called after every epoch with the number of epochs done, also once at the
+            start when a checkpoint has been read.
+
+    Returns:
+        The loss of each network over the epochs.
+
+    Raises:
+        SettingsError: Data whose shape does not suit the fleet.
+        TrainingError: A loss that is not finite.
+        DataError: A checkpoint that cannot be read or belongs to other settings or data.
+        OutputError: A checkpoint that cannot be written.
+
+    Example:
+        >>> import torch, farfield as ff
+        >>> x = torch.linspace(-1, 1, 20)[:, None].expand(2, 20, 1)
+        >>> networks = [ff.gaussian_init_(ff.mlp(1, [32], 1)) for _ in range(2)]
+        >>> fleet = ff.training.Fleet(networks)
+        >>> settings = ff.training.TrainingSettings(epochs=200, learning_rate=1e-2)
+        >>> log = ff.training.train(fleet, x, x**2, settings)
+        >>> bool((log.losses[-1] < log.losses[0]).all())
+        True
+    """
+    seeds = list(range(fleet.size)) if seeds is None else list(seeds)
+    _check(fleet, x, y, seeds)
+    x, y = (tensor.to(fleet.device, fleet.dtype) for tensor in (x, y))
+    for tensor in fleet.parameters.values():
+        tensor.requires_grad_(False)
+    optimizer = torch.optim.Adam(
+        list(fleet.parameters.values()), lr=settings.learning_rate, fused=True
+    )
+    state = _State(epoch=0, optimizer=optimizer)
+    mark = _fingerprint(fleet, x, y, settings, seeds) if checkpoint is not None else ""
+    if checkpoint is not None and checkpoint.path.exists():
+        _load(checkpoint.path, fleet, state, mark)
+        if on_epoch is not None:
+            on_epoch(state.epoch)
+    step = _Step(fleet, optimizer)
+    saved = time.monotonic()
+    while state.epoch < settings.epochs:
+        state.losses.append(_epoch(step, x, y, settings, seeds, state.epoch))
+        state.epoch += 1
+        if on_epoch is not None:
+            on_epoch(state.epoch)
+        last = state.epoch == settings.epochs
+        if last or (
+            checkpoint is not None and time.monotonic() - saved > checkpoint.every_seconds
+        ):
+            _check_finite(state)
+            if checkpoint is not None:
+                _save(checkpoint.path, fleet, state, mark)
+            saved = time.monotonic()
+    return TrainingLog(torch.stack(state.losses))
+
+
+def batch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> list[Int[Tensor, " batch"]]:
+    """The batches of one network in one epoch: a random permutation, cut into pieces.
+
+    They depend on nothing but these arguments, so that training can go on from any epoch.
+
+    Args:
+        seed: The network's seed.
+        epoch: The epoch, from 0.
+        rows: Number of rows of the data.
+        batch_size: Rows in a batch; the last one may be smaller.
+
+    Returns:
+        Row indices of each batch.
+    """
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+    return list(torch.randperm(rows, generator=generator).split(batch_size))
+
+
+class _Step:
+    """One step of Adam on a batch; keeps a traced gradient for each shape of tile."""
+
+    def __init__(self, fleet: Fleet, optimizer: torch.optim.Adam) -> None:
+        self._fleet = fleet
+        self._optimizer = optimizer
+        self._programs: dict[tuple[object, ...], Gradient] = {}
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Take the step; the squared errors before it, summed over rows and outputs."""
+        fleet = self._fleet
+        scale = fleet.size / y.numel()
+        tile = x.shape[1] if fleet.couples_rows else fleet.tile_rows()
+        parameters, buffers = list(fleet.parameters.values()), list(fleet.buffers.values())
+        total: list[Tensor] = []
+        errors = x.new_zeros(fleet.size)
+        with torch.no_grad():
+            for x_tile, y_tile in zip(x.split(tile, 1), y.split(tile, 1), strict=True):
+                program = self._program(x_tile, y_tile, scale)
+                gradients, squared = program(parameters, buffers, x_tile, y_tile)
+                errors += squared
+                if total:
+                    torch._foreach_add_(total, gradients)
+                else:
+                    total = gradients
+            for parameter, gradient in zip(parameters, total, strict=True):
+                parameter.grad = _like(gradient, parameter)
+            self._optimizer.step()
+        return errors
+
+    def _program(self, x: Tensor, y: Tensor, scale: float) -> Gradient:
+        key = (x.shape, x.stride(), y.shape, y.stride(), scale)
+        if key not in self._programs:
+            self._programs[key] = trace_gradient(self._fleet, x, y, scale)
+        return self._programs[key]
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    # The fused Adam walks through memory, so both must be laid out alike.
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def _epoch(
+    step: _Step,
+    x: Tensor,
+    y: Tensor,
+    settings: TrainingSettings,
+    seeds: list[int],
+    epoch: int,
+) -> Tensor:
+    """One pass over the data; the mean squared error of each network."""
+    rows = x.shape[1]
+    if settings.batch_size is None or settings.batch_size >= rows:
+        return step(x, y) / y[0].numel()
+    errors = x.new_zeros(len(seeds))
+    plans = [batch_rows(seed, epoch, rows, settings.batch_size) for seed in seeds]
+    members = torch.arange(len(seeds), device=x.device)[:, None]
+    for batches in zip(*plans, strict=True):
+        chosen = torch.stack(batches).to(x.device)
+        errors += step(x[members, chosen], y[members, chosen])
+    return errors / y[0].numel()
+
+
+def _check(fleet: Fleet, x: Tensor, y: Tensor, seeds: list[int]) -> None:
+    if x.dim() < 2 or y.dim() < 2 or x.shape[0] != fleet.size or x.shape[:2] != y.shape[:2]:
+        raise SettingsError(
+            f"Inputs {tuple(x.shape)} and targets {tuple(y.shape)} do not suit a fleet of "
+            f"{fleet.size}: both must begin with ({fleet.size}, rows)."
+        )
+    if x.shape[1] == 0:
+        raise SettingsError("There are no rows to train on.")
+    if len(seeds) != fleet.size:
+        raise SettingsError(f"{len(seeds)} seeds were given for {fleet.size} networks.")
+    with torch.no_grad():
+        one_row = x[:, :1].to(fleet.device, fleet.dtype)
+        outputs = fleet.forward(fleet.parameters, fleet.buffers, one_row)
+    if outputs.shape[2:] != y.shape[2:]:
+        raise SettingsError(
+            f"The networks give outputs of shape {tuple(outputs.shape[2:])} for each row, but "
+            f"the targets have {tuple(y.shape[2:])}."
+        )
+
+
+def _check_finite(state: _State) -> None:
+    last = state.losses[-1]
+    if not bool(torch.isfinite(last).all()):
+        network = int(torch.nonzero(~torch.isfinite(last))[0])
+        raise TrainingError(
+            f"The loss of network {network} is not finite after {state.epoch} epochs; lower the "
+            "learning rate, or look at the scale of inputs and targets."
+        )
+
+
+def _fingerprint(
+    fleet: Fleet, x: Tensor, y: Tensor, settings: TrainingSettings, seeds: list[int]
+) -> str:
+    """Tells whether a checkpoint belongs to this start, these data and these settings."""
+    digest = hashlib.sha256(repr((settings, seeds)).encode())
+    for tensor in [*fleet.parameters.values(), *fleet.buffers.values(), x, y]:
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _save(path: Path, fleet: Fleet, state: _State, mark: str) -> None:
+    content = io.BytesIO()
+    torch.save(
+        {
+            "mark": mark,
+            "epoch": state.epoch,
+            "losses": torch.stack(state.losses),
+            "parameters": fleet.parameters,
+            "buffers": fleet.buffers,
+            "optimizer": state.optimizer.state_dict(),
+        },
+        content,
+    )
+    files.write_bytes(path, content.getvalue())
+
+
+def _load(path: Path, fleet: Fleet, state: _State, mark: str) -> None:
+    try:
+        saved = torch.load(path, map_location=fleet.device, weights_only=True)
+        if saved["mark"] != mark:
+            raise DataError(
+                f"The checkpoint {path} belongs to other data, settings or initial weights; "
+                "start again in another folder, or delete it."
+            )
+        for name, tensor in {**fleet.parameters, **fleet.buffers}.items():
+            own = saved["parameters"] if name in fleet.parameters else saved["buffers"]
+            tensor.copy_(own[name])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.losses = list(saved["losses"])
+        state.epoch = saved["epoch"]
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train "
+            "these networks from the start."
+        ) from error
