@@ -12,10 +12,9 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from farfield.errors import SettingsError
 
-# One batched forward pass keeps about this many numbers in its widest layer, so that a tile of
-# rows stays in a core's cache; measured best on 2 cores with 2 MB of second-level cache each.
+# A pass keeps about this many numbers in its widest layer: enough to outweigh the cost of calling
+# an operation, few enough to stay in the cache. Best of 2**16 to 2**21 on 2 cores.
 _TILE_NUMBERS = 2**19
-_SMALLEST_TILE = 64
 
 
 class Fleet:
@@ -88,12 +87,37 @@ class Fleet:
         Returns:
             The outputs of each network.
         """
-        skeleton = self._skeleton.train(training)
+        self._skeleton.train(training)
+        run = vmap(self._run_one, randomness="different")
+        outputs: Tensor = run(parameters, buffers, x)
+        return outputs
 
-        def one(own: dict[str, Tensor], own_buffers: dict[str, Tensor], batch: Tensor) -> Tensor:
-            return functional_call(skeleton, (own, own_buffers), (batch,))
+    def forward_one(
+        self,
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Float[Tensor, "n *features"],
+        *,
+        training: bool = False,
+    ) -> Float[Tensor, "n *outputs"]:
+        """One network on a batch; like :meth:`forward` without the first dimension.
 
-        outputs: Tensor = vmap(one, randomness="different")(parameters, buffers, x)
+        Args:
+            parameters: Its parameters by name.
+            buffers: Its buffers by name.
+            x: Its batch.
+            training: Whether it runs in training mode.
+
+        Returns:
+            Its outputs.
+        """
+        self._skeleton.train(training)
+        return self._run_one(parameters, buffers, x)
+
+    def _run_one(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
+    ) -> Tensor:
+        outputs: Tensor = functional_call(self._skeleton, (parameters, buffers), (x,))
         return outputs
 
     def predict(
@@ -113,15 +137,27 @@ class Fleet:
         if shared:
             x = x.expand(self.size, *x.shape)
         with torch.no_grad():
-            tiles = x.split(self.tile_rows(), dim=1)
+            tiles = x.split(max(1, self.tile(x.shape[1])[1] // self.size), dim=1)
             return torch.cat(
                 [self.forward(self.parameters, self.buffers, tile) for tile in tiles], dim=1
             )
 
-    def tile_rows(self) -> int:
-        """How many rows of a batch to run at once so that the work stays in the cache."""
+    def tile(self, rows: int) -> tuple[int, int]:
+        """How many networks and rows of a batch to run at once.
+
+        Few rows are run for many networks at once, which saves calls; many rows for one network
+        after the other, which needs no batched operations.
+
+        Args:
+            rows: Rows of a batch.
+
+        Returns:
+            Networks and rows of a tile.
+        """
         widest = max(max(tensor.shape[1:], default=1) for tensor in self.parameters.values())
-        return max(_SMALLEST_TILE, _TILE_NUMBERS // (self.size * widest))
+        tile_rows = rows if self.couples_rows else min(rows, max(1, _TILE_NUMBERS // widest))
+        members = min(self.size, max(1, _TILE_NUMBERS // (widest * tile_rows)))
+        return members, tile_rows
 
     def networks(self) -> list[nn.Module]:
         """The networks one by one, in evaluation mode, as copies with their present numbers.

@@ -22,38 +22,49 @@ Gradient = Callable[[list[Tensor], list[Tensor], Tensor, Tensor], tuple[list[Ten
 """(parameters, buffers, x, y) -> (gradients, squared errors summed over each network's rows)."""
 
 
-def trace_gradient(fleet: Fleet, x: Tensor, y: Tensor, scale: float) -> Gradient:
-    """Trace the gradient of ``scale * sum((f(x) - y)**2)`` for every network of a fleet.
+def trace_gradient(
+    fleet: Fleet,
+    parameters: list[Tensor],
+    buffers: list[Tensor],
+    x: Tensor,
+    y: Tensor,
+    scale: float,
+) -> Gradient:
+    """Trace the gradient of ``scale * sum((f(x) - y)**2)`` for one or several networks.
 
     Args:
-        fleet: The networks.
-        x: Inputs (k, n, *features) of the shape that will be used.
-        y: Targets (k, n, *outputs).
+        fleet: Where the networks belong.
+        parameters: Their parameters in the fleet's order; with a first dimension for several
+            networks, without for one.
+        buffers: Their buffers, likewise.
+        x: Inputs ([k,] n, *features) of the shape that will be used.
+        y: Targets ([k,] n, *outputs).
         scale: The constant before the sum; 1 / (n * outputs) gives the mean squared error.
 
     Returns:
         A function of parameters, buffers (changed in place, as BatchNorm does), inputs and
         targets that gives the gradients and, unscaled, each network's sum of squared errors.
     """
-    parameter_names, buffer_names = list(fleet.parameters), list(fleet.buffers)
+    names, buffer_names = list(fleet.parameters), list(fleet.buffers)
+    several = parameters[0].dim() == fleet.parameters[names[0]].dim()
+    forward = fleet.forward if several else fleet.forward_one
 
     def gradient(
         parameters: list[Tensor], buffers: list[Tensor], x: Tensor, y: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in parameters]
         with torch.enable_grad():
-            outputs = fleet.forward(
-                dict(zip(parameter_names, leaves, strict=True)),
+            outputs = forward(
+                dict(zip(names, leaves, strict=True)),
                 dict(zip(buffer_names, buffers, strict=True)),
                 x,
                 training=True,
             )
-        error = outputs - y
-        gradients = torch.autograd.grad(outputs, leaves, 2.0 * scale * error.detach())
-        return list(gradients), (error.detach() ** 2).flatten(1).sum(1)
+        error = outputs.detach() - y
+        gradients = torch.autograd.grad(outputs, leaves, 2.0 * scale * error)
+        squared = error * error
+        return list(gradients), squared.flatten(1).sum(1) if several else squared.sum()
 
-    parameters = [fleet.parameters[name] for name in parameter_names]
-    buffers = [fleet.buffers[name] for name in buffer_names]
     # Fake tensors: tracing must not update running statistics nor draw random numbers.
     traced = make_fx(gradient, tracing_mode="fake")(parameters, buffers, x, y)
     simplify(traced)
