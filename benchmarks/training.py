@@ -68,7 +68,14 @@ def protein_tasks(seeds: int) -> list[Task]:
 
 def _draw(variant: object, features: int, seed: int) -> nn.Module:
     return draw(
-        variant, features, (128, 128), 1, activation="relu", weight_var=2.0, bias_var=0.01, seed=seed
+        variant,
+        features,
+        (128, 128),
+        1,
+        activation="relu",
+        weight_var=2.0,
+        bias_var=0.01,
+        seed=seed,
     )  # type: ignore[arg-type]
 
 

@@ -41,11 +41,15 @@ Quick = Annotated[
 ]
 Seeds = Annotated[
     int | None,
-    typer.Option("--seeds", help="Networks of each kind [default: 5; protein: 10].", show_default=False),
+    typer.Option(
+        "--seeds", help="Networks of each kind [default: 5; protein: 10].", show_default=False
+    ),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option("--epochs", help="Passes over the data [default: the paper's].", show_default=False),
+    typer.Option(
+        "--epochs", help="Passes over the data [default: the paper's].", show_default=False
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -74,9 +78,7 @@ Resume = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
 ]
-Activation = Annotated[
-    str, typer.Option("--activation", help="relu, gelu, silu, tanh, elu, ...")
-]
+Activation = Annotated[str, typer.Option("--activation", help="relu, gelu, silu, tanh, elu, ...")]
 
 
 @app.callback(invoke_without_command=True)
@@ -167,9 +169,7 @@ def extrapolate(
     )
     folder = out or RUNS / table.stem
     _finish(
-        tabular.run(
-            table, settings, out=folder, resume=resume, overwrite=overwrite, progress=True
-        ),
+        tabular.run(table, settings, out=folder, resume=resume, overwrite=overwrite, progress=True),
         folder,
     )
 
@@ -358,4 +358,3 @@ def _print_frame(console: Console, frame: pd.DataFrame) -> None:
 def _print_path(page: Path) -> None:
     # Not through rich, which would break a long path into lines.
     print(f"\nReport: {page.resolve()}")
-

@@ -37,9 +37,7 @@ def run(
     """
     out = Path(out)
     table = load_diabetes()
-    toy_result = toy.run(
-        out=out / "toy", resume=resume, overwrite=overwrite, progress=progress
-    )
+    toy_result = toy.run(out=out / "toy", resume=resume, overwrite=overwrite, progress=progress)
     diabetes_result = tabular.run(
         table,
         DIABETES,

@@ -25,7 +25,13 @@ from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.statistics import mean, scores
 from farfield.studies.story import Story
-from farfield.studies.tabular_models import Split, draw_splits, fit_networks, fit_xgboost, load_xgboost
+from farfield.studies.tabular_models import (
+    Split,
+    draw_splits,
+    fit_networks,
+    fit_xgboost,
+    load_xgboost,
+)
 from farfield.studies.variants import Variant, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import TrainingSettings
@@ -393,7 +399,9 @@ def _notes(frame: pd.DataFrame, prepared: Prepared, domains: Domains) -> list[st
     if prepared.ignored:
         notes.append(f"Columns that are no features: {', '.join(prepared.ignored)}.")
     inside = prepared.features[domains.inside]
-    constant = [n for n, flat in zip(prepared.names, np.ptp(inside, axis=0) == 0, strict=True) if flat]
+    constant = [
+        n for n, flat in zip(prepared.names, np.ptp(inside, axis=0) == 0, strict=True) if flat
+    ]
     if constant:
         notes.append(f"Constant in the training domain, kept: {', '.join(constant)}.")
     return notes

@@ -13,7 +13,9 @@ from farfield.errors import MissingExtraError
 from farfield.studies.palette import SHADE, STROKES, TRUTH
 
 
-def histogram(figure: Figure, *, frame: pd.DataFrame, names: Mapping[str, str], target: str) -> None:
+def histogram(
+    figure: Figure, *, frame: pd.DataFrame, names: Mapping[str, str], target: str
+) -> None:
     """Draw how often each model predicts what, out of domain.
 
     Args:
@@ -64,7 +66,13 @@ def error_by_distance(
     rows = _by_row(errors, "distance")
     standard = rows["standard"]
     axes.plot(
-        standard.index, standard, ".", color=SHADE, markersize=3, alpha=0.5, rasterized=True,
+        standard.index,
+        standard,
+        ".",
+        color=SHADE,
+        markersize=3,
+        alpha=0.5,
+        rasterized=True,
         label="_rows",
     )
     for key, label in names.items():

@@ -150,7 +150,10 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             "LOWESS curves through each row's mean error over seeds, dots for the standard "
             "network's rows.",
             functools.partial(
-                tabular_figures.error_by_distance, frame=outside, names=names, target=settings.target
+                tabular_figures.error_by_distance,
+                frame=outside,
+                names=names,
+                target=settings.target,
             ),
             size=(7.2, 4.4),
         ),

@@ -121,7 +121,10 @@ class Fleet:
         return outputs
 
     def predict(
-        self, x: Float[Tensor, "n *features"] | Float[Tensor, "k n *features"], *, shared: bool = True
+        self,
+        x: Float[Tensor, "n *features"] | Float[Tensor, "k n *features"],
+        *,
+        shared: bool = True,
     ) -> Float[Tensor, "k n *outputs"]:
         """The outputs of every network in evaluation mode, tile by tile, without gradients.
 
@@ -178,7 +181,9 @@ class Fleet:
 def _layout(network: nn.Module) -> tuple[object, ...]:
     """What two networks must share to be stacked."""
     tensors = [*network.named_parameters(), *network.named_buffers()]
-    shapes = tuple((name, tuple(t.shape), t.dtype, t.device, t.requires_grad) for name, t in tensors)
+    shapes = tuple(
+        (name, tuple(t.shape), t.dtype, t.device, t.requires_grad) for name, t in tensors
+    )
     return str(network), shapes
 
 

@@ -153,9 +153,7 @@ def train(
         if on_epoch is not None:
             on_epoch(state.epoch)
         last = state.epoch == settings.epochs
-        if last or (
-            checkpoint is not None and time.monotonic() - saved > checkpoint.every_seconds
-        ):
+        if last or (checkpoint is not None and time.monotonic() - saved > checkpoint.every_seconds):
             _check_finite(state)
             if checkpoint is not None:
                 _save(checkpoint.path, fleet, state, mark)
