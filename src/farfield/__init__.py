@@ -4,6 +4,8 @@ Public names:
     mlp: A multilayer perceptron with a chosen placement of normalisation.
     gaussian_init_: Draws a network's weights and remembers their variances.
     init_variance: The variances that one layer was drawn with.
+    infinite_width: The exact kernels of a model in the limit of infinite width.
+    Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
     studies: Published experiments, rerun.
@@ -18,21 +20,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, studies, training
+    from farfield.infinite import infinite_width
+    from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
 
 __version__ = "0.1.0"
 
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
+    "Kernel": "farfield.kernel",
     "gaussian_init_": "farfield.networks",
+    "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
     "mlp": "farfield.networks",
 }
 
 __all__ = [
+    "Kernel",
     "data",
     "errors",
     "gaussian_init_",
+    "infinite_width",
     "init_variance",
     "mlp",
     "report",

@@ -29,5 +29,13 @@ class TrainingError(FarfieldError):
     """Training produced a value that is not finite."""
 
 
+class UnsupportedOperation(FarfieldError):  # noqa: N818 - the public name says what was met
+    """A model does something that a reading has no exact rule for."""
+
+
+class AccuracyError(FarfieldError):
+    """A number could not be computed to the accuracy that was asked for."""
+
+
 class FarfieldWarning(UserWarning):
     """Base of every warning that farfield gives."""

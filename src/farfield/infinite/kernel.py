@@ -1,0 +1,169 @@
+"""The kernels of a model in the limit of infinite width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farfield.errors import SettingsError
+from farfield.infinite import rules
+from farfield.infinite.laws import Mixed, mixed
+from farfield.infinite.limit_tensor import (
+    RULES,
+    LimitTensor,
+    Parameterization,
+    Reading,
+    input_tensor,
+)
+from farfield.infinite.variances import VarianceChoice, parameter_variances
+from farfield.kernel import MEMORY_BUDGET, Kernel, Output, evaluate
+from farfield.reading import following
+
+__all__ = ["InfiniteWidth", "infinite_width", "rules"]
+
+
+class InfiniteWidth:
+    """The infinite-width limit of a model; made by :func:`infinite_width`.
+
+    Attributes:
+        nngp: Kernel of the Gaussian process that the network is at initialisation,
+            ``E[f(x1) f(x2)]`` of one output.
+        ntk: Neural tangent kernel, the limit of ``grad f(x1) . grad f(x2)`` of one output.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weight_var: VarianceChoice,
+        bias_var: VarianceChoice,
+        parameterization: Parameterization,
+        memory_budget: int,
+    ) -> None:
+        self._model = model
+        self._weights, self._biases = parameter_variances(model, weight_var, bias_var)
+        self._parameterization = parameterization
+        self._memory_budget = memory_budget
+        self.nngp = Kernel(self._nngp_block, lambda x: self._diagonals(x)[0], memory_budget)
+        self.ntk = Kernel(
+            lambda x1, x2: self._blocks(x1, x2)[1], lambda x: self._diagonals(x)[1], memory_budget
+        )
+
+    def __call__(
+        self,
+        x1: Float[Tensor, "n1 *features"],
+        x2: Float[Tensor, "n2 *features"] | None = None,
+        out: tuple[Output, Output] | None = None,
+    ) -> tuple[Output, Output]:
+        """Both kernels in one pass.
+
+        Args:
+            x1: First batch.
+            x2: Second batch; the first one when ``None``.
+            out: Where to write the two matrices.
+
+        Returns:
+            The matrices of the NNGP and of the NTK, each (n1, n2).
+
+        Raises:
+            UnsupportedOperation: The model does something without an exact rule.
+            SettingsError: As :meth:`farfield.kernel.Kernel.__call__`.
+        """
+        nngp, ntk = evaluate(
+            self._blocks, self._diagonals, x1, x2, outs=out or [None, None],
+            memory_budget=self._memory_budget,
+        )  # fmt: skip
+        return nngp, ntk
+
+    def diagonal(
+        self, x: Float[Tensor, "n *features"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """The diagonals of the NNGP and of the NTK, each (n,)."""
+        nngp, ntk = self._diagonals(x)
+        return nngp, ntk
+
+    def _nngp_block(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return _over_positions(self._read(x1, x2).gram.values())
+
+    def _blocks(self, x1: Tensor, x2: Tensor) -> Sequence[Tensor]:
+        moments = self._read(x1, x2)
+        nngp = moments.gram.values()
+        ntk = torch.zeros_like(nngp) if moments.tangent is None else moments.tangent.values()
+        return _over_positions(nngp), _over_positions(ntk)
+
+    def _diagonals(self, x: Tensor) -> Sequence[Tensor]:
+        # Against an empty batch: the diagonals are the squares of the left roots.
+        moments = self._read(x, x[:0])
+        root = moments.gram.left
+        tangent = moments.tangent
+        both = [root, torch.zeros_like(root) if tangent is None else tangent.left]
+        return [value.square().reshape(-1, len(x)).mean(0) for value in both]
+
+    def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
+        """Run the model's own ``forward`` on the law of its inputs."""
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        reading = Reading(self._weights, self._biases, names, self._parameterization)
+        with following(self._model):
+            output = self._model(input_tensor(x1, x2, reading))
+        if not isinstance(output, LimitTensor):
+            raise RULES.unsupported(
+                f"an output of type {type(output).__name__}",
+                "The model must return one tensor that depends on its input.",
+            )
+        if output.shape[0] != len(x1) + len(x2):
+            raise RULES.unsupported("an output without the batch dimension")
+        return mixed(output.law)
+
+
+def infinite_width(
+    model: nn.Module,
+    weight_var: VarianceChoice = None,
+    bias_var: VarianceChoice = None,
+    parameterization: Parameterization = "ntk",
+    memory_budget: int = MEMORY_BUDGET,
+) -> InfiniteWidth:
+    r"""The exact kernels of a model whose hidden layers are infinitely wide.
+
+    The model's own ``forward`` runs on the Gaussian laws of its layers; the widths it has do not
+    matter. With W ~ N(0, weight_var / fan_in) and b ~ N(0, bias_var), every linear layer makes
+    ``K <- weight_var K + bias_var``, every activation ``K <- E[phi(u) phi(v)]``.
+
+    Args:
+        model: Any module; it is not changed.
+        weight_var: A float, or a mapping from module names (as in ``model.named_modules()``).
+            Where nothing is given, the variances that ``gaussian_init_`` remembers count, and
+            else those of the parameters as they are.
+        bias_var: Likewise.
+        parameterization: ``"ntk"`` counts a gradient with the variance its parameter was drawn
+            with, so that the kernel is finite; ``"standard"`` counts it plainly, with the
+            model's actual widths.
+        memory_budget: Bytes for the intermediate arrays of a tile.
+
+    Returns:
+        An object with the kernels ``nngp`` and ``ntk``.
+
+    Raises:
+        SettingsError: An unknown parametrisation, or a variance that is not allowed.
+
+    Source: Jacot, Gabriel and Hongler (2018); Lee et al., "Deep Neural Networks as Gaussian
+    Processes" (2018).
+
+    Example:
+        >>> import torch, farfield as ff
+        >>> limit = ff.infinite_width(ff.mlp(2, [8], 1), weight_var=2.0, bias_var=0.0)
+        >>> x = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+        >>> limit.nngp.diagonal(x), limit.ntk.diagonal(x)
+        (tensor([50.], dtype=torch.float64), tensor([100.], dtype=torch.float64))
+    """
+    if parameterization not in ("ntk", "standard"):
+        raise SettingsError(
+            f"The parameterization is {parameterization!r}; choose 'ntk' or 'standard'."
+        )
+    return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget)
+
+
+def _over_positions(values: Tensor) -> Tensor:
+    """(*positions, n1, n2) -> (n1, n2): the mean over all outputs, of which positions are some."""
+    return values if values.ndim == 2 else values.flatten(0, -3).mean(0)

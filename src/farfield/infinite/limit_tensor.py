@@ -1,0 +1,104 @@
+"""A tensor that stands for the law of a layer's units at two batches of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from farfield.infinite.gram import Variance
+from farfield.infinite.laws import Data, Law
+from farfield.reading import AbstractTensor, RuleTable
+
+Parameterization = Literal["ntk", "standard"]
+
+RULES = RuleTable(
+    "the infinite-width limit",
+    "What to do instead: farfield.monte_carlo(model, x1, x2) estimates both kernels from finite "
+    "networks, with standard errors.",
+)
+
+
+@dataclass
+class Reading:
+    """What one reading of a model knows and has met.
+
+    Attributes:
+        weight_vars: Variance of each weight matrix (times fan_in), by ``id`` of the parameter.
+        bias_vars: Variance of each bias, by ``id`` of the parameter.
+        names: Names of the parameters, by ``id``.
+        parameterization: How gradients are counted.
+        used: The parameters that were used already.
+    """
+
+    weight_vars: dict[int, Variance]
+    bias_vars: dict[int, Variance]
+    names: dict[int, str]
+    parameterization: Parameterization
+    used: set[int] = field(default_factory=set)
+
+    def use(self, parameter: Tensor, what: str) -> None:
+        """Note that a parameter is used, and refuse a second use.
+
+        Raises:
+            UnsupportedOperation: The parameter was used before, or is not one of the model's.
+        """
+        if id(parameter) not in self.names:
+            raise RULES.unsupported(
+                what,
+                "Its weight is not a parameter of the model but computed from something, so the "
+                "law it is drawn from is not known.",
+            )
+        if id(parameter) in self.used:
+            raise RULES.unsupported(
+                f"{what} with the parameter {self.names[id(parameter)]!r} a second time",
+                "A weight that is used twice makes the layers depend on each other, and the "
+                "units are no longer Gaussian in the limit.",
+            )
+        self.used.add(id(parameter))
+
+
+class LimitTensor(AbstractTensor):
+    """Units of infinite width at the batches x1 and x2; its shape is that of the batch x1 + x2.
+
+    Attributes:
+        law: What is known of the units.
+        reading: The reading it belongs to.
+    """
+
+    rules: ClassVar[RuleTable] = RULES
+    law: Law
+    reading: Reading
+
+    @staticmethod
+    def __new__(cls, law: Law, shape: Sequence[int], like: Tensor, reading: Reading) -> LimitTensor:
+        """A tensor of this shape with the dtype and device of ``like``."""
+        tensor: LimitTensor = AbstractTensor.blank(cls, shape, like)
+        tensor.law = law
+        tensor.reading = reading
+        return tensor
+
+    def __init__(self, law: Law, shape: Sequence[int], like: Tensor, reading: Reading) -> None:
+        pass
+
+    def with_law(self, law: Law, shape: Sequence[int] | None = None) -> LimitTensor:
+        """Another tensor of the same reading."""
+        return LimitTensor(law, tuple(self.shape) if shape is None else shape, self, self.reading)
+
+    def replace_(self, other: Self) -> Self:
+        """Take the law of ``other``."""
+        self.law = other.law
+        return self
+
+
+def input_tensor(x1: Tensor, x2: Tensor, reading: Reading) -> LimitTensor:
+    """The two batches of raw inputs, (n1, *features) and (n2, *features)."""
+    return LimitTensor(Data(x1, x2), (len(x1) + len(x2), *x1.shape[1:]), x1, reading)
+
+
+def is_parameter(value: object) -> bool:
+    """Whether a value is a parameter of a module."""
+    return isinstance(value, torch.nn.Parameter)

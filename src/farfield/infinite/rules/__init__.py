@@ -1,0 +1,8 @@
+"""The rules of the infinite-width limit, one family of functions a file.
+
+Importing this package registers them all.
+"""
+
+from farfield.infinite.rules import activations, arithmetic, linear, norms, shapes
+
+__all__ = ["activations", "arithmetic", "linear", "norms", "shapes"]

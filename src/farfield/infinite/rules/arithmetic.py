@@ -1,0 +1,223 @@
+"""Sums, products and numbers: residual connections, scalings, gates, concatenations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from farfield.infinite.duals.rectified import Rectified
+from farfield.infinite.laws import (
+    IDENTITY,
+    Data,
+    Gaussian,
+    Law,
+    Mixed,
+    Pointwise,
+    blend,
+    gaussian_of,
+    mixed,
+    moved,
+    sum_of_tangents,
+)
+from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter
+
+Operand = LimitTensor | Tensor | float | int
+
+
+@RULES.register(torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
+def add(a: Operand, b: Operand, *, alpha: float = 1.0) -> LimitTensor:
+    """The sum: of independent units their kernels add."""
+    if alpha != 1.0:
+        b = mul(b, alpha) if isinstance(b, LimitTensor) else b * alpha
+    if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
+        _check_shapes(a, b, "add")
+        return a.with_law(_sum(a.law, b.law))
+    x, number = _number(a, b, "add")
+    if isinstance(x.law, Data):
+        return _on_numbers(x, x.law, lambda values: values + number, "add")
+    below = mixed(x.law)
+    if number == 0.0:
+        return x
+    return x.with_law(moved(below, below.left_mean + number, below.right_mean + number))
+
+
+@RULES.register(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.subtract)
+def sub(a: Operand, b: Operand, *, alpha: float = 1.0) -> LimitTensor:
+    """The difference."""
+    return add(a, mul(b, -1.0) if isinstance(b, LimitTensor) else -b, alpha=alpha)
+
+
+@RULES.register(torch.rsub, torch.Tensor.__rsub__)
+def rsub(a: Operand, b: Operand) -> LimitTensor:
+    """The difference ``b - a``."""
+    return sub(b, a)
+
+
+@RULES.register(torch.neg, torch.Tensor.neg, torch.Tensor.__neg__, torch.negative)
+def neg(x: LimitTensor) -> LimitTensor:
+    """The negative."""
+    return mul(x, -1.0)
+
+
+@RULES.register(
+    torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__, torch.multiply
+)
+def mul(a: Operand, b: Operand) -> LimitTensor:
+    """The product: with a number, or of independent units."""
+    if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
+        _check_shapes(a, b, "mul")
+        return a.with_law(_product(a.law, b.law))
+    x, number = _number(a, b, "mul")
+    law = x.law
+    if isinstance(law, Data):
+        if law.tangent is None:
+            return _on_numbers(x, law, lambda values: values * number, "mul")
+        tangent = law.tangent.scaled(abs(number))
+        return x.with_law(Data(law.x1 * number, law.x2 * number, tangent))
+    if isinstance(law, Pointwise) and isinstance(law.function, Rectified):
+        function = law.function
+        scaled = Rectified(function.negative * number, function.positive * number)
+        return x.with_law(Pointwise(law.base, scaled))
+    below = mixed(law)
+    size = abs(number)
+    return x.with_law(
+        Mixed(
+            below.gram.scaled(size),
+            below.left_mean * number,
+            below.right_mean * number,
+            None if below.tangent is None else below.tangent.scaled(size),
+            below.sources,
+        )
+    )
+
+
+@RULES.register(
+    torch.div, torch.Tensor.div, torch.Tensor.__truediv__, torch.divide, torch.true_divide
+)
+def div(a: Operand, b: Operand) -> LimitTensor:
+    """The quotient with a number."""
+    if isinstance(b, LimitTensor):
+        raise RULES.unsupported("division by units", "The limit has no rule for quotients.")
+    _, number = _number(a, b, "div")
+    return mul(a, 1.0 / number)
+
+
+@RULES.register(torch.cat, torch.concat, torch.concatenate)
+def cat(tensors: Sequence[LimitTensor], dim: int = 0) -> LimitTensor:
+    """Units side by side: a linear map sees their moments weighed with the widths."""
+    first = tensors[0]
+    if not all(isinstance(tensor, LimitTensor) for tensor in tensors):
+        raise RULES.unsupported("cat with a tensor that does not come from the input")
+    if dim % first.ndim != first.ndim - 1 or first.ndim < 2:
+        raise RULES.unsupported("cat", "Only the last dimension, the one of units, has a rule.")
+    widths = [tensor.shape[-1] for tensor in tensors]
+    shape = (*first.shape[:-1], sum(widths))
+    laws = [tensor.law for tensor in tensors]
+    plain = [law for law in laws if isinstance(law, Data) and law.tangent is None]
+    if len(plain) == len(laws):
+        x1 = torch.cat([law.x1 for law in plain], -1)
+        return first.with_law(Data(x1, torch.cat([law.x2 for law in plain], -1)), shape)
+    return first.with_law(blend([mixed(law) for law in laws], widths), shape)
+
+
+def _sum(a: Law, b: Law) -> Law:
+    if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
+        return Data(a.x1 + b.x1, a.x2 + b.x2)
+    if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
+        if isinstance(a.function, Rectified) and isinstance(b.function, Rectified):
+            function = Rectified(
+                a.function.negative + b.function.negative,
+                a.function.positive + b.function.positive,
+            )
+            return Pointwise(a.base, function)
+        raise RULES.unsupported("the sum of two functions of the same units")
+    first, second = gaussian_of(a), gaussian_of(b)
+    _check_independent(a, b, "sum")
+    if first is not None and second is not None and first.gains == second.gains == 0:
+        return Pointwise(
+            Gaussian(
+                first.gram.plus_gram(second.gram),
+                sum_of_tangents(first.tangent, second.tangent),
+                0,
+                first.sources | second.sources,
+            ),
+            IDENTITY,
+        )
+    one, two = mixed(a), mixed(b)
+    tangent = sum_of_tangents(one.tangent, two.tangent)
+    left, right = one.left_mean + two.left_mean, one.right_mean + two.right_mean
+    sources = one.sources | two.sources
+    if first is not None or second is not None:
+        return Mixed(one.gram.plus_gram(two.gram), left, right, tangent, sources)
+    spread = one.gram.minus_product(one.left_mean, one.right_mean).plus_gram(
+        two.gram.minus_product(two.left_mean, two.right_mean)
+    )
+    zero = torch.zeros_like
+    return moved(Mixed(spread, zero(left), zero(right), tangent, sources), left, right)
+
+
+def _product(a: Law, b: Law) -> Law:
+    if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
+        return Data(a.x1 * b.x1, a.x2 * b.x2)
+    _check_independent(a, b, "product")
+    one, two = mixed(a), mixed(b)
+    tangent = sum_of_tangents(
+        None if one.tangent is None else one.tangent.times(two.gram),
+        None if two.tangent is None else two.tangent.times(one.gram),
+    )
+    return Mixed(
+        one.gram.times_gram(two.gram),
+        one.left_mean * two.left_mean,
+        one.right_mean * two.right_mean,
+        tangent,
+        one.sources | two.sources,
+    )
+
+
+def _check_independent(a: Law, b: Law, what: str) -> None:
+    if mixed_sources(a) & mixed_sources(b):
+        raise RULES.unsupported(
+            f"the {what} of units that come from the same random map",
+            "They are not independent, and so far only independent ones have a rule; put a "
+            "linear layer into one of the branches.",
+        )
+
+
+def mixed_sources(law: Law) -> frozenset[int]:
+    """The random maps that a law comes from."""
+    if isinstance(law, Pointwise):
+        return law.base.sources
+    return mixed(law).sources
+
+
+def _check_shapes(a: LimitTensor, b: LimitTensor, what: str) -> None:
+    if a.shape != b.shape:
+        raise RULES.unsupported(
+            f"{what} of shapes {tuple(a.shape)} and {tuple(b.shape)}", "They must be equal."
+        )
+
+
+def _number(a: Operand, b: Operand, what: str) -> tuple[LimitTensor, float]:
+    x, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
+    if not isinstance(x, LimitTensor):
+        raise RULES.unsupported(what)
+    if is_parameter(other):
+        raise RULES.unsupported(
+            f"{what} with a parameter", "It would be trained, and only gains of norms have a rule."
+        )
+    if isinstance(other, Tensor) and other.numel() != 1:
+        raise RULES.unsupported(
+            f"{what} with a tensor of shape {tuple(other.shape)}",
+            "Units would no longer have the same law; a single number has a rule.",
+        )
+    return x, float(other)
+
+
+def _on_numbers(
+    x: LimitTensor, law: Data, function: Callable[[Tensor], Tensor], what: str
+) -> LimitTensor:
+    if law.tangent is not None:
+        raise RULES.unsupported(f"{what} on the raw input behind a norm with trained parameters")
+    return x.with_law(Data(function(law.x1), function(law.x2)))

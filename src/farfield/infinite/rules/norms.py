@@ -1,0 +1,163 @@
+"""Normalisation over the units of one input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its name everywhere
+
+from farfield.infinite.gram import Gram, Scaled, constant, hypotenuse, of_vectors, safe_divide
+from farfield.infinite.laws import (
+    IDENTITY,
+    Data,
+    Gaussian,
+    Law,
+    Mixed,
+    Pointwise,
+    gaussian_of,
+    mixed,
+    rows_last,
+    sum_of_tangents,
+)
+from farfield.infinite.limit_tensor import RULES, LimitTensor
+
+
+@RULES.register(F.layer_norm, torch.layer_norm)
+def layer_norm(
+    x: LimitTensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> LimitTensor:
+    """Subtract the units' mean and divide by their standard deviation.
+
+    On Gaussian units the mean is zero: ``K <- K / (s1 s2)`` with s = sqrt(K11 + eps). On other
+    units ``K <- (K - m m') / (s1 s2)`` with s = sqrt(K11 - m^2 + eps). The tangent is divided by
+    s1 s2 too; a trained gain adds u v, a trained bias 1.
+
+    The derivative of the mean and of s adds nothing in the limit: its two rank-one terms are of
+    order 1 / width when a random linear map follows.
+    """
+    _check(x, normalized_shape, "layer_norm", weight, bias)
+    if isinstance(x.law, Data):
+        rows = [
+            F.layer_norm(values, list(normalized_shape), eps=eps) for values in (x.law.x1, x.law.x2)
+        ]
+        return x.with_law(_on_data(x, x.law, rows, weight, bias))
+    return x.with_law(_normalised(x.law, eps, weight, bias, centred=True))
+
+
+@RULES.register(F.rms_norm, torch.rms_norm)
+def rms_norm(
+    x: LimitTensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> LimitTensor:
+    """Divide by the root of the units' mean square: LayerNorm without the subtraction."""
+    _check(x, normalized_shape, "rms_norm", weight, None)
+    if isinstance(x.law, Data):
+        rows = [
+            F.rms_norm(values, list(normalized_shape), eps=eps) for values in (x.law.x1, x.law.x2)
+        ]
+        return x.with_law(_on_data(x, x.law, rows, weight, None))
+    # PyTorch's own default.
+    floor = torch.finfo(x.dtype).eps if eps is None else eps
+    return x.with_law(_normalised(x.law, floor, weight, None, centred=False))
+
+
+@RULES.register(
+    F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm, F.group_norm,
+    torch.group_norm, F.local_response_norm,
+)  # fmt: skip
+def refused(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
+    """Refuse the norms whose output does not depend on one input's units alone.
+
+    Raises:
+        UnsupportedOperation: Always.
+    """
+    raise RULES.unsupported(
+        "a batch, group or instance norm",
+        "Batch statistics tie the inputs of a batch together, and groups of finitely many units "
+        "do not average out in the limit; LayerNorm and RMSNorm have rules.",
+    )
+
+
+def _check(
+    x: LimitTensor,
+    normalized_shape: Sequence[int],
+    what: str,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> None:
+    if tuple(normalized_shape) != tuple(x.shape[-1:]) or x.ndim < 2:
+        raise RULES.unsupported(
+            f"{what} over the dimensions {tuple(normalized_shape)}",
+            "Only the last dimension, the one of the units, has a rule.",
+        )
+    for parameter, start in [(weight, 1.0), (bias, 0.0)]:
+        if parameter is None:
+            continue
+        x.reading.use(parameter, what)
+        if bool((parameter.detach() != start).any()):
+            raise RULES.unsupported(
+                f"{what} whose {x.reading.names[id(parameter)]!r} is not {start:g} everywhere",
+                "The limit is that of the network at initialisation, where gains are 1 and "
+                "biases 0; reset_parameters() of the norm restores them.",
+            )
+
+
+def _trained(parameter: Tensor | None) -> bool:
+    return parameter is not None and parameter.requires_grad
+
+
+def _normalised(
+    law: Law, eps: float, weight: Tensor | None, bias: Tensor | None, *, centred: bool
+) -> Law:
+    base = gaussian_of(law)
+    if base is not None:
+        gram = base.gram
+        scaled = base.scaled(_inverse(gram.left, eps), _inverse(gram.right, eps))
+        shift = constant(scaled.gram, 1.0) if _trained(bias) else None
+        tangent = sum_of_tangents(scaled.tangent, shift)
+        gains = scaled.gains + int(_trained(weight))
+        return Pointwise(Gaussian(scaled.gram, tangent, gains, scaled.sources), IDENTITY)
+    moments = mixed(law)
+    gram, left_mean, right_mean = moments.gram, moments.left_mean, moments.right_mean
+    if centred:
+        gram = gram.minus_product(left_mean, right_mean)
+        left_mean, right_mean = torch.zeros_like(left_mean), torch.zeros_like(right_mean)
+    left, right = _inverse(gram.left, eps), _inverse(gram.right, eps)
+    gram = gram.scaled(left, right)
+    below = None if moments.tangent is None else moments.tangent.scaled(left, right)
+    tangent = sum_of_tangents(below, *_own_tangents(gram, weight, bias))
+    return Mixed(gram, left_mean * left, right_mean * right, tangent, moments.sources)
+
+
+def _own_tangents(gram: Gram, weight: Tensor | None, bias: Tensor | None) -> list[Scaled | None]:
+    return [
+        gram if _trained(weight) else None,
+        constant(gram, 1.0) if _trained(bias) else None,
+    ]
+
+
+def _on_data(
+    x: LimitTensor, law: Data, rows: list[Tensor], weight: Tensor | None, bias: Tensor | None
+) -> Data:
+    if law.tangent is not None:
+        raise RULES.unsupported(
+            "a second norm on the raw input",
+            "The units of the raw input are few, so the derivative of the norm does not vanish.",
+        )
+    gram = of_vectors(rows_last(rows[0]), rows_last(rows[1]))
+    return Data(rows[0], rows[1], sum_of_tangents(*_own_tangents(gram, weight, bias)))
+
+
+def _inverse(root: Tensor, eps: float) -> Tensor:
+    return safe_divide(
+        torch.ones_like(root), hypotenuse(root, torch.full_like(root, float(eps) ** 0.5))
+    )

@@ -1,0 +1,62 @@
+"""Functions that move units around without changing them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its name everywhere
+
+from farfield.infinite.laws import Data
+from farfield.infinite.limit_tensor import RULES, LimitTensor
+
+
+@RULES.register(torch.Tensor.contiguous, torch.Tensor.clone, torch.clone)
+def same(x: LimitTensor, **options: object) -> LimitTensor:
+    """The same units."""
+    return x
+
+
+@RULES.register(F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout)
+def dropout(x: LimitTensor, p: float = 0.5, training: bool = False) -> LimitTensor:
+    """Nothing in eval mode.
+
+    Raises:
+        UnsupportedOperation: In training mode.
+    """
+    if training and p > 0:
+        raise RULES.unsupported(
+            "dropout in training mode", "Call model.eval() first: the limit is of the eval mode."
+        )
+    return x
+
+
+@RULES.register(torch.flatten, torch.Tensor.flatten)
+def flatten(x: LimitTensor, start_dim: int = 0, end_dim: int = -1) -> LimitTensor:
+    """Merge dimensions: of the raw input any, of units none."""
+    first, last = start_dim % x.ndim, end_dim % x.ndim
+    if first == 0 and x.ndim > 1:
+        raise RULES.unsupported("flatten of the batch dimension", "Rows must stay apart.")
+    shape = (*x.shape[:first], -1, *x.shape[last + 1 :]) if last > first else tuple(x.shape)
+    return reshape(x, shape)
+
+
+@RULES.register(torch.reshape, torch.Tensor.reshape, torch.Tensor.view)
+def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> LimitTensor:
+    """Another shape: of the raw input any, of units the one they have."""
+    first = shape[0]
+    wanted = tuple(first) if isinstance(first, tuple) else tuple(int(str(s)) for s in shape)
+    rows = len(x)
+    if wanted[0] not in (rows, -1) or len(wanted) < 2:
+        raise RULES.unsupported(f"reshape to {wanted}", "The batch must stay the first dimension.")
+    full = tuple(torch.empty(tuple(x.shape), device="meta").reshape(wanted).shape)
+    if full == tuple(x.shape):
+        return x
+    if full[0] != rows:
+        raise RULES.unsupported(f"reshape to {wanted}", "Rows must stay apart.")
+    if not isinstance(x.law, Data) or x.law.tangent is not None:
+        raise RULES.unsupported(
+            f"reshape of units from {tuple(x.shape)} to {full}",
+            "Only the raw input may be reshaped so far.",
+        )
+    parts: list[Tensor] = [part.reshape(len(part), *full[1:]) for part in (x.law.x1, x.law.x2)]
+    return x.with_law(Data(parts[0], parts[1]), full)

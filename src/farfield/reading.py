@@ -1,0 +1,221 @@
+"""Reading a model: its own ``forward`` runs on tensors that stand for something else.
+
+An :class:`AbstractTensor` has a shape but no numbers. Every PyTorch function that meets one is
+looked up in a :class:`RuleTable`; the rule says what the function does to what the tensor stands
+for. A function without a rule raises an error: never a guess.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+from farfield.errors import UnsupportedOperation
+
+Rule = Callable[..., Any]
+AnyRule = TypeVar("AnyRule", bound=Rule)
+
+# Questions about shape and kind, which the tensor answers itself.
+_PLAIN = {
+    torch.Tensor.size,
+    torch.Tensor.dim,
+    torch.Tensor.ndimension,
+    torch.Tensor.numel,
+    torch.Tensor.nelement,
+    torch.Tensor.is_floating_point,
+    torch.Tensor.is_complex,
+    torch.Tensor.__len__,
+    torch.Tensor.__hash__,
+    torch.is_floating_point,
+    torch.is_complex,
+    torch.numel,
+    *(
+        getattr(torch.Tensor, name).__get__
+        for name in ("shape", "dtype", "device", "ndim", "requires_grad", "layout", "is_cuda")
+    ),
+}
+
+
+class RuleTable:
+    """The rules of one reading: from PyTorch functions to what they do.
+
+    Args:
+        reading: What the reading is called in messages, such as ``"the infinite-width limit"``.
+        way_out: What to do instead, when there is no rule.
+    """
+
+    def __init__(self, reading: str, way_out: str) -> None:
+        self.reading = reading
+        self.way_out = way_out
+        self._rules: dict[Callable[..., Any], Rule] = {}
+
+    def register(self, *functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
+        """Decorate the rule that stands for these functions; it takes their arguments.
+
+        Args:
+            functions: All spellings, such as ``F.relu, torch.relu, torch.Tensor.relu``.
+
+        Returns:
+            The decorator, which leaves the rule as it is.
+        """
+
+        def decorate(rule: AnyRule) -> AnyRule:
+            for function in functions:
+                self._rules[function] = rule
+            return rule
+
+        return decorate
+
+    def find(self, function: Callable[..., Any]) -> Rule | None:
+        """The rule of a function, if there is one."""
+        return self._rules.get(function)
+
+    def names(self) -> list[str]:
+        """The names of all functions with a rule, sorted."""
+        return sorted({_name(function) for function in self._rules})
+
+    def unsupported(self, operation: str, reason: str = "") -> UnsupportedOperation:
+        """The error that says where, what, why and what to do instead.
+
+        Args:
+            operation: The operation, as the user would write it.
+            reason: Why it has no exact rule; one sentence, when it is known.
+
+        Returns:
+            The error, to be raised.
+        """
+        where = current_module()
+        return UnsupportedOperation(
+            f"{where}: {operation} has no rule in {self.reading}."
+            + (f" {reason}" if reason else "")
+            + f" Supported: {', '.join(self.names())}. {self.way_out}"
+        )
+
+
+class AbstractTensor(Tensor):
+    """A tensor with a shape, a dtype and a device, but without numbers.
+
+    Subclasses say what it stands for, and set :attr:`rules`.
+    """
+
+    rules: ClassVar[RuleTable]
+
+    @staticmethod
+    def blank(cls: type[Any], shape: Sequence[int], like: Tensor) -> Any:
+        """A new tensor of class ``cls`` with this shape and the dtype and device of ``like``."""
+        return torch.Tensor._make_wrapper_subclass(
+            cls, tuple(shape), dtype=like.dtype, device=like.device
+        )
+
+    def replace_(self, other: Self) -> Self:
+        """Let this tensor stand for what ``other`` stands for: what an in-place function does."""
+        raise NotImplementedError
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        with torch._C.DisableTorchFunctionSubclass():
+            return f"{type(self).__name__}(shape={tuple(self.shape)}, dtype={self.dtype})"
+
+    @classmethod
+    def __torch_dispatch__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Refuse what reaches PyTorch's inside, where there are no numbers to work with."""
+        raise cls.rules.unsupported(str(func))
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the rule of ``func``."""
+        options = dict(kwargs or {})
+        if func in _PLAIN:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **options)
+        in_place = bool(options.pop("inplace", False))
+        rule = cls.rules.find(func)
+        name = _name(func)
+        if rule is None and name.endswith("_") and not name.endswith("__"):
+            rule, in_place = cls.rules.find(getattr(torch.Tensor, name[:-1], func)), True
+        if rule is None:
+            raise cls.rules.unsupported(name)
+        result = rule(*args, **options)
+        if in_place and isinstance(args[0], AbstractTensor):
+            return args[0].replace_(result)
+        return result
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name = str(getattr(function, "__name__", function))
+    if name == "__get__":  # the getter of an attribute, such as x.T
+        name = str(getattr(getattr(function, "__self__", None), "__name__", name))
+    return name
+
+
+class _Trail(threading.local):
+    """The modules whose ``forward`` is running in this thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.names: Mapping[int, str] = {}
+        self.running: list[nn.Module] = []
+
+
+_trail = _Trail()
+
+
+def current_module() -> str:
+    """Where the reading is: the path and class of the module whose ``forward`` is running."""
+    if not _trail.running:
+        return "In the model"
+    module = _trail.running[-1]
+    path = _trail.names.get(id(module), "")
+    return f"In module {path!r} ({type(module).__name__})" if path else type(module).__name__
+
+
+@contextmanager
+def following(model: nn.Module) -> Iterator[None]:
+    """Keep track of the module that is running, so that errors can name it.
+
+    The hooks are PyTorch's global ones and are gone afterwards: the model itself gets none.
+
+    Args:
+        model: The model that is read.
+
+    Yields:
+        Nothing.
+    """
+    before = (_trail.names, _trail.running)
+    _trail.names = {id(module): name for name, module in model.named_modules()}
+    _trail.running = []
+
+    def enter(module: nn.Module, args: object) -> None:
+        if id(module) in _trail.names:
+            _trail.running.append(module)
+
+    def leave(module: nn.Module, args: object, output: object) -> None:
+        if _trail.running and _trail.running[-1] is module:
+            _trail.running.pop()
+
+    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        _trail.names, _trail.running = before
