@@ -33,9 +33,9 @@ class UnsupportedOperation(FarfieldError):  # noqa: N818 - the public name says 
     """A model does something that a reading has no exact rule for."""
 
 
-class AccuracyError(FarfieldError):
-    """A number could not be computed to the accuracy that was asked for."""
-
-
 class FarfieldWarning(UserWarning):
     """Base of every warning that farfield gives."""
+
+
+class AccuracyWarning(FarfieldWarning):
+    """A number may be less accurate than it should be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -26,10 +27,6 @@ class Activation(ABC):
     def kinks(self) -> tuple[float, ...]:
         """Where phi or its slope jumps."""
         return ()
-
-    @abstractmethod
-    def root(self, r: Tensor) -> Tensor:
-        """``sqrt(E[phi(u)^2])``."""
 
     @abstractmethod
     def mean(self, r: Tensor) -> Tensor:
@@ -57,6 +54,10 @@ class Smooth(Activation):
     """
 
     odd = False
+
+    @abstractmethod
+    def root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[phi(u)^2])``."""
 
     @abstractmethod
     def second(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
@@ -123,6 +124,13 @@ class Smooth(Activation):
         left, right = self.gain_root(pair.left), self.gain_root(pair.right)
         value = self.second_gain(_divisor(left)[..., :, None], _divisor(right)[..., None, :], pair)
         return Scaled(left, right, value)
+
+
+def diagonal_of(function: Callable[[Gram], Tensor], r: Tensor) -> Tensor:
+    """The values that a function of pairs takes on the pairs (u, u), one for each row."""
+    rows = r[..., None]
+    one = torch.ones_like(rows[..., None])
+    return function(Gram(rows, rows, one, torch.zeros_like(one), 2.0 * one))[..., 0, 0]
 
 
 def _near(pair: Gram, apart: Tensor) -> Tensor:

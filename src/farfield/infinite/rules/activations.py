@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.compose import composed
 from farfield.infinite.duals.error_function import Erf
+from farfield.infinite.duals.gelu import Gelu
+from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
+from farfield.infinite.duals.waves import Wave
 from farfield.infinite.laws import Data, Pointwise, gaussian_of
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 
@@ -40,6 +45,10 @@ def apply(
             )
         return x.with_law(Data(exact(x.law.x1), exact(x.law.x2)))
     base = gaussian_of(x.law)
+    if base is None and isinstance(x.law, Pointwise):
+        return x.with_law(
+            Pointwise(x.law.base, composed(function, exact, x.law.function, name))
+        )
     if base is None:
         raise RULES.unsupported(
             f"{name} on units that are not Gaussian",
@@ -103,3 +112,99 @@ def sign(x: LimitTensor) -> LimitTensor:
 def erf(x: LimitTensor) -> LimitTensor:
     """The error function."""
     return apply(x, Erf(), torch.erf, "erf")
+
+
+@RULES.register(torch.sin, torch.Tensor.sin)
+def sin(x: LimitTensor) -> LimitTensor:
+    """The sine."""
+    return apply(x, Wave(sine=True), torch.sin, "sin")
+
+
+@RULES.register(torch.cos, torch.Tensor.cos)
+def cos(x: LimitTensor) -> LimitTensor:
+    """The cosine."""
+    return apply(x, Wave(sine=False), torch.cos, "cos")
+
+
+@RULES.register(F.gelu, torch._C._nn.gelu)
+def gelu(x: LimitTensor, *, approximate: str = "none") -> LimitTensor:
+    """GELU: exact in closed form, its tanh approximation by quadrature."""
+    if approximate == "none":
+        return apply(x, Gelu(), F.gelu, "gelu")
+    return by_quadrature(x, lambda u: F.gelu(u, approximate=approximate), (), "gelu")
+
+
+def by_quadrature(
+    x: LimitTensor,
+    exact: Callable[[Tensor], Tensor],
+    kinks: Collection[float],
+    name: str,
+) -> LimitTensor:
+    """A function without a closed form."""
+    return apply(x, Numeric(exact, kinks, name), exact, name)
+
+
+# Functions without a number to choose, by their spellings.
+_SMOOTH: list[tuple[Callable[..., Tensor], ...]] = [
+    (torch.tanh, F.tanh, torch.Tensor.tanh),
+    (torch.sigmoid, F.sigmoid, torch.Tensor.sigmoid, torch.special.expit),
+    (F.silu,),
+    (F.mish,),
+    (F.logsigmoid,),
+    (F.tanhshrink,),
+    (torch.exp, torch.Tensor.exp),
+    (torch.square, torch.Tensor.square),
+    (torch.atan, torch.Tensor.atan, torch.arctan),
+    (torch.sinh, torch.Tensor.sinh),
+    (torch.cosh, torch.Tensor.cosh),
+    (torch.asinh, torch.Tensor.asinh),
+]
+
+# With options, and where they bend.
+_BENT: list[tuple[tuple[Callable[..., Tensor], ...], Callable[..., tuple[float, ...]]]] = [
+    ((F.elu,), lambda **options: (0.0,)),
+    ((F.selu, torch.selu), lambda **options: (0.0,)),
+    ((F.celu, torch.celu), lambda **options: (0.0,)),
+    ((F.softsign,), lambda **options: (0.0,)),
+    ((F.hardswish, F.hardsigmoid), lambda **options: (-3.0, 3.0)),
+    ((F.relu6,), lambda **options: (0.0, 6.0)),
+    (
+        (F.hardtanh,),
+        lambda min_val=-1.0, max_val=1.0, **options: (float(min_val), float(max_val)),
+    ),
+    ((F.hardshrink, F.softshrink), lambda lambd=0.5, **options: (-float(lambd), float(lambd))),
+    (
+        (F.softplus,),
+        # PyTorch goes over to the identity where beta u is large, with a jump of exp(-threshold).
+        lambda beta=1.0, threshold=20.0, **options: (float(threshold) / float(beta),),
+    ),
+]
+
+
+def _register_smooth(spellings: tuple[Callable[..., Tensor], ...]) -> None:
+    exact = spellings[0]
+    name = str(getattr(exact, "__name__", exact))
+
+    @RULES.register(*spellings)
+    def rule(x: LimitTensor) -> LimitTensor:
+        return by_quadrature(x, exact, (), name)
+
+
+def _register_bent(
+    exact: Callable[..., Tensor], kinks: Callable[..., tuple[float, ...]]
+) -> None:
+    name = str(getattr(exact, "__name__", exact))
+    signature = inspect.signature(kinks)
+
+    @RULES.register(exact)
+    def rule(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
+        names = [key for key, value in signature.parameters.items() if key != "options"]
+        given = {**dict(zip(names, args, strict=False)), **options}
+        return by_quadrature(x, lambda u: exact(u, *args, **options), kinks(**given), name)
+
+
+for _spellings in _SMOOTH:
+    _register_smooth(_spellings)
+for _functions, _kinks in _BENT:
+    for _function in _functions:
+        _register_bent(_function, _kinks)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from farfield.infinite.duals.affine import Affine
+from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.laws import (
     IDENTITY,
@@ -37,9 +40,11 @@ def add(a: Operand, b: Operand, *, alpha: float = 1.0) -> LimitTensor:
     x, number = _number(a, b, "add")
     if isinstance(x.law, Data):
         return _on_numbers(x, x.law, lambda values: values + number, "add")
-    below = mixed(x.law)
     if number == 0.0:
         return x
+    if isinstance(x.law, Pointwise):
+        return x.with_law(Pointwise(x.law.base, Affine(x.law.function, 1.0, number)))
+    below = mixed(x.law)
     return x.with_law(moved(below, below.left_mean + number, below.right_mean + number))
 
 
@@ -80,8 +85,9 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
         function = law.function
         scaled = Rectified(function.negative * number, function.positive * number)
         return x.with_law(Pointwise(law.base, scaled))
-    below = mixed(law)
-    size = abs(number)
+    if isinstance(law, Pointwise):
+        return x.with_law(Pointwise(law.base, Affine(law.function, number, 0.0)))
+    below, size = law, abs(number)
     return x.with_law(
         Mixed(
             below.gram.scaled(size),
@@ -132,7 +138,7 @@ def _sum(a: Law, b: Law) -> Law:
                 a.function.positive + b.function.positive,
             )
             return Pointwise(a.base, function)
-        raise RULES.unsupported("the sum of two functions of the same units")
+        return Pointwise(a.base, joined(a.function, b.function, torch.add, "a sum"))
     first, second = gaussian_of(a), gaussian_of(b)
     _check_independent(a, b, "sum")
     if first is not None and second is not None and first.gains == second.gains == 0:
@@ -161,6 +167,8 @@ def _sum(a: Law, b: Law) -> Law:
 def _product(a: Law, b: Law) -> Law:
     if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
         return Data(a.x1 * b.x1, a.x2 * b.x2)
+    if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
+        return Pointwise(a.base, joined(a.function, b.function, torch.mul, "a product"))
     _check_independent(a, b, "product")
     one, two = mixed(a), mixed(b)
     tangent = sum_of_tangents(
@@ -174,6 +182,13 @@ def _product(a: Law, b: Law) -> Law:
         tangent,
         one.sources | two.sources,
     )
+
+
+def joined(
+    a: Activation, b: Activation, join: Callable[[Tensor, Tensor], Tensor], name: str
+) -> Numeric:
+    """Two functions of the same units, added or multiplied."""
+    return Numeric(lambda u: join(a.value(u), b.value(u)), {*a.kinks, *b.kinks}, name)
 
 
 def _check_independent(a: Law, b: Law, what: str) -> None:
