@@ -5,6 +5,7 @@ Public names:
     gaussian_init_: Draws a network's weights and remembers their variances.
     init_variance: The variances that one layer was drawn with.
     infinite_width: The exact kernels of a model in the limit of infinite width.
+    monte_carlo: The same kernels estimated from finite networks.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, studies, training
-    from farfield.infinite import infinite_width
+    from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
 
@@ -33,6 +34,7 @@ _NAMES = {
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
     "mlp": "farfield.networks",
+    "monte_carlo": "farfield.infinite",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "infinite_width",
     "init_variance",
     "mlp",
+    "monte_carlo",
     "report",
     "studies",
     "training",

@@ -55,7 +55,7 @@ class Kernel:
         x1: Float[Tensor, "n1 *features"],
         x2: Float[Tensor, "n2 *features"] | None = None,
         out: Output | None = None,
-    ) -> Output:
+    ) -> Tensor:
         """The matrix of kernel values.
 
         Args:
@@ -65,8 +65,8 @@ class Kernel:
                 (n1, n2) and the dtype of the inputs.
 
         Returns:
-            The matrix of shape (n1, n2), in the dtype and on the device of ``x1``; ``out``
-            itself when it was given.
+            The matrix of shape (n1, n2), in the dtype and on the device of ``x1``: ``out``
+            itself when it was a tensor, a view of its memory when it was an array.
 
         Raises:
             SettingsError: Batches whose features, dtypes or devices differ, or an ``out`` of
@@ -94,7 +94,7 @@ def evaluate(
     x2: Tensor | None,
     outs: Sequence[Output | None],
     memory_budget: int = MEMORY_BUDGET,
-) -> list[Output]:
+) -> list[Tensor]:
     """Fill several kernel matrices that one block function computes together.
 
     Args:
@@ -130,7 +130,7 @@ def evaluate(
         for target, row_values in zip(targets, diagonal(x1), strict=True):
             index = torch.arange(len(x1), device=target.device)
             target[index, index] = row_values
-    return [target if out is None else out for target, out in zip(targets, outs, strict=True)]
+    return targets
 
 
 def tile_side(element_size: int, memory_budget: int) -> int:

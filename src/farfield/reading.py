@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class AbstractTensor(Tensor):
             cls, tuple(shape), dtype=like.dtype, device=like.device
         )
 
-    def replace_(self, other: Self) -> Self:
+    def replace_(self, other: AbstractTensor) -> AbstractTensor:
         """Let this tensor stand for what ``other`` stands for: what an in-place function does."""
         raise NotImplementedError
 

@@ -56,7 +56,7 @@ class InfiniteWidth:
         x1: Float[Tensor, "n1 *features"],
         x2: Float[Tensor, "n2 *features"] | None = None,
         out: tuple[Output, Output] | None = None,
-    ) -> tuple[Output, Output]:
+    ) -> tuple[Tensor, Tensor]:
         """Both kernels in one pass.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -88,9 +88,10 @@ class LimitTensor(AbstractTensor):
         """Another tensor of the same reading."""
         return LimitTensor(law, tuple(self.shape) if shape is None else shape, self, self.reading)
 
-    def replace_(self, other: Self) -> Self:
+    def replace_(self, other: AbstractTensor) -> LimitTensor:
         """Take the law of ``other``."""
-        self.law = other.law
+        if isinstance(other, LimitTensor):
+            self.law = other.law
         return self
 
 

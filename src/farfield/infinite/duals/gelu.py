@@ -28,7 +28,7 @@ class Gelu(Smooth):
     """
 
     def value(self, u: Tensor) -> Tensor:
-        """u Phi(u)."""
+        """The function itself, u Phi(u)."""
         return F.gelu(u)
 
     def root(self, r: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from farfield.errors import AccuracyWarning
 from farfield.infinite.duals.base import Smooth
-from farfield.infinite.duals.polar import Estimate, expectation, pair_expectation
+from farfield.infinite.duals.polar import Estimate, Pairs, expectation, pair_expectation
 from farfield.infinite.gram import Gram, safe_divide, safe_sqrt
 
 Function = Callable[[Tensor], Tensor]
@@ -19,7 +19,8 @@ Function = Callable[[Tensor], Tensor]
 TOLERANCE = 1e-10
 """Estimated relative error above which a warning is given."""
 
-_HALVES = (48, 72)  # half the nodes along a coordinate: first try, and second
+_HALVES = (48, 72, 100, 140)  # half the nodes along a coordinate, until the error is small
+_HALF_OF_ROWS = 200  # rows are few, so they get many nodes at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,30 +85,31 @@ class Numeric(Smooth):
 
     def _expect(self, function: Function, r: Tensor) -> Tensor:
         rows = r.double()
-        estimate = expectation(function, rows, self.bends, _HALVES[-1])
-        size = expectation(lambda u: function(u).abs(), rows.detach(), self.bends, _HALVES[-1])
+        estimate = expectation(function, rows, self.bends, _HALF_OF_ROWS)
+        size = expectation(lambda u: function(u).abs(), rows.detach(), self.bends, _HALF_OF_ROWS)
         self._check(estimate, size.value)
         return estimate.value.to(r.dtype)
 
     def _expect_pairs(self, function: Function, pair: Gram, size: Tensor) -> Tensor:
         shape = pair.cosine.shape
-        left = pair.left[..., :, None].expand(shape).reshape(-1).double()
-        right = pair.right[..., None, :].expand(shape).reshape(-1).double()
-        short, wide = safe_sqrt(pair.apart).double(), safe_sqrt(pair.together).double()
-        angle = 2.0 * torch.atan2(short, wide).reshape(-1)
-        supplement = 2.0 * torch.atan2(wide, short).reshape(-1)
+        pairs = _flat(pair)
         scale = size.expand(shape).reshape(-1).detach().double()
-        for half in _HALVES:
-            estimate = pair_expectation(
-                function, left, right, angle, supplement, self.bends, half
-            )
-            if float(_error(estimate, scale)) <= 0.1 * TOLERANCE:
+        estimate = pair_expectation(function, pairs, self.bends, _HALVES[0])
+        for half in _HALVES[1:]:
+            again = (_errors(estimate, scale) > 0.01 * TOLERANCE).nonzero().flatten()
+            if not len(again):
                 break
+            finer = pair_expectation(function, pairs.take(again), self.bends, half)
+            estimate = Estimate(
+                estimate.value.index_copy(0, again, finer.value),
+                estimate.coarse.index_copy(0, again, finer.coarse),
+            )
         self._check(estimate, scale)
         return estimate.value.reshape(shape).to(pair.cosine.dtype)
 
     def _check(self, estimate: Estimate, size: Tensor) -> None:
-        error = float(_error(estimate, size))
+        errors = _errors(estimate, size)
+        error = float(errors.max()) if errors.numel() else 0.0
         if not error <= TOLERANCE:
             warnings.warn(
                 f"The quadrature for {self.name} has an estimated relative error of {error:.1e}, "
@@ -118,13 +120,21 @@ class Numeric(Smooth):
             )
 
 
-def _error(estimate: Estimate, size: Tensor) -> Tensor:
-    """The largest relative error: halving the step of the tanh-sinh rule squares it.
+def _flat(pair: Gram) -> Pairs:
+    shape = pair.cosine.shape
+    short, wide = safe_sqrt(pair.apart).double(), safe_sqrt(pair.together).double()
+    return Pairs(
+        pair.left[..., :, None].expand(shape).reshape(-1).double(),
+        pair.right[..., None, :].expand(shape).reshape(-1).double(),
+        2.0 * torch.atan2(short, wide).reshape(-1),
+        2.0 * torch.atan2(wide, short).reshape(-1),
+    )
 
-    The square of the difference to the coarse rule, with a factor 100 to be safe.
+
+def _errors(estimate: Estimate, size: Tensor) -> Tensor:
+    """Relative errors: halving the step of the tanh-sinh rule squares the error.
+
+    So they are the square of the difference to the coarse rule, with a factor 20 to be safe.
     """
-    if not estimate.value.numel():
-        return torch.zeros(())
     difference = (estimate.value - estimate.coarse).detach().abs()
-    relative = safe_divide(difference, size.detach().abs())
-    return 100.0 * relative.amax().square()
+    return 20.0 * safe_divide(difference, size.detach().abs()).square()

@@ -12,6 +12,7 @@ Source: Takahasi and Mori, "Double Exponential Formulas for Numerical Integratio
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,27 @@ class _Rule:
     rest: Tensor
     fine: Tensor
     coarse: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Gaussian pairs, float64, each of shape (m,).
+
+    Attributes:
+        left: Standard deviations r1.
+        right: Standard deviations r2.
+        angle: theta, accurate where it is small.
+        supplement: pi - theta, accurate where it is small.
+    """
+
+    left: Tensor
+    right: Tensor
+    angle: Tensor
+    supplement: Tensor
+
+    def take(self, index: Tensor | slice) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.left[index], self.right[index], self.angle[index], self.supplement[index])
 
 
 def _tanh_sinh(half: int, device: torch.device) -> _Rule:
@@ -79,22 +101,13 @@ def expectation(function: Function, r: Tensor, kinks: Collection[float], half: i
 
 
 def pair_expectation(
-    function: Function,
-    left: Tensor,
-    right: Tensor,
-    angle: Tensor,
-    supplement: Tensor,
-    kinks: Collection[float],
-    half: int,
+    function: Function, pairs: Pairs, kinks: Collection[float], half: int
 ) -> Estimate:
-    """``E[f(u) f(v)]`` for a Gaussian pair with standard deviations r1, r2 at an angle theta.
+    """``E[f(u) f(v)]`` for Gaussian pairs.
 
     Args:
         function: f, entry by entry.
-        left: r1, (m,), float64.
-        right: r2, (m,).
-        angle: theta, (m,), accurate where it is small.
-        supplement: pi - theta, (m,), accurate where it is small.
+        pairs: m pairs.
         kinks: Where f bends or jumps.
         half: Half of the number of nodes on each piece, along each coordinate.
 
@@ -102,32 +115,24 @@ def pair_expectation(
         Values of shape (m,).
     """
     bends = _bends(kinks)
-    per_pair = (2 * half + 1) ** 2 * (1 + 2 * len(bends))
-    parts = [
-        torch.split(values, max(1, _ENTRIES // per_pair))
-        for values in (left, right, angle, supplement)
+    size = max(1, _ENTRIES // ((2 * half + 1) ** 2))
+    pieces = [
+        _chunk(function, pairs.take(slice(start, start + size)), bends, half)
+        for start in range(0, len(pairs.left), size)
     ]
-    pieces = [_chunk(function, *chunk, bends, half) for chunk in zip(*parts, strict=True)]
     if not pieces:
-        return Estimate(torch.zeros_like(left), torch.zeros_like(left))
+        return Estimate(torch.zeros_like(pairs.left), torch.zeros_like(pairs.left))
     return Estimate(
         torch.cat([piece.value for piece in pieces]), torch.cat([piece.coarse for piece in pieces])
     )
 
 
-def _chunk(
-    function: Function,
-    left: Tensor,
-    right: Tensor,
-    angle: Tensor,
-    supplement: Tensor,
-    bends: Sequence[float],
-    half: int,
-) -> Estimate:
+def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], half: int) -> Estimate:
+    left, right = pairs.left, pairs.right
     rule = _tanh_sinh(half, left.device)
     r1, r2 = left[:, None, None], right[:, None, None]
     fine, coarse = torch.zeros_like(left), torch.zeros_like(left)
-    for whole, sign in [(supplement, 1.0), (angle, -1.0)]:
+    for whole, sign in [(pairs.supplement, 1.0), (pairs.angle, -1.0)]:
         for first, last in _angular_cuts(left, right, whole, bends):
             # alpha runs from `first` to `last`; beta = whole - alpha.
             alpha = first[:, None] * rule.rest + last[:, None] * rule.x
@@ -160,7 +165,7 @@ def _radial_cuts(bends: Sequence[tuple[Tensor, float]]) -> list[tuple[Tensor, Te
     cuts = widths.clamp(max=_REACH).sort(0).values
     zero, end = torch.zeros_like(cuts[:1]), torch.full_like(cuts[:1], _REACH)
     edges = torch.cat([zero, cuts, end]).unbind(0)
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _angular_cuts(
@@ -181,4 +186,4 @@ def _angular_cuts(
     if not cuts:
         return [(zero, whole)]
     edges = [zero, *torch.stack(cuts).sort(0).values.unbind(0), whole]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

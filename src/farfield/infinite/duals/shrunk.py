@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class Shrunk:
     cofactor: Tensor
 
     @classmethod
-    def of(cls, pair: Gram, width: float) -> Self:
+    def of(cls, pair: Gram, width: float) -> Shrunk:
         """The shrunk pair of (u, v)."""
         r1, r2 = pair.left[..., :, None], pair.right[..., None, :]
         wide1 = hypotenuse(torch.ones_like(r1), width * r1)

@@ -98,4 +98,3 @@ def _variances(pair: Gram) -> tuple[Tensor, Tensor]:
     stretched = (r1 - r2).square()
     near = stretched + 2.0 * (r1 * pair.apart) * r2
     return near, stretched + 2.0 * (r1 * pair.together) * r2
-

@@ -46,9 +46,7 @@ def apply(
         return x.with_law(Data(exact(x.law.x1), exact(x.law.x2)))
     base = gaussian_of(x.law)
     if base is None and isinstance(x.law, Pointwise):
-        return x.with_law(
-            Pointwise(x.law.base, composed(function, exact, x.law.function, name))
-        )
+        return x.with_law(Pointwise(x.law.base, composed(function, exact, x.law.function, name)))
     if base is None:
         raise RULES.unsupported(
             f"{name} on units that are not Gaussian",
@@ -190,9 +188,7 @@ def _register_smooth(spellings: tuple[Callable[..., Tensor], ...]) -> None:
         return by_quadrature(x, exact, (), name)
 
 
-def _register_bent(
-    exact: Callable[..., Tensor], kinks: Callable[..., tuple[float, ...]]
-) -> None:
+def _register_bent(exact: Callable[..., Tensor], kinks: Callable[..., tuple[float, ...]]) -> None:
     name = str(getattr(exact, "__name__", exact))
     signature = inspect.signature(kinks)
 

@@ -1,0 +1,155 @@
+"""Kernels of finite networks, averaged over random draws: for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+
+from farfield.errors import SettingsError
+from farfield.infinite.gram import Variance
+from farfield.infinite.limit_tensor import Parameterization
+from farfield.infinite.variances import VarianceChoice, parameter_variances
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """Means over random networks, and how far they may be off.
+
+    Attributes:
+        nngp: Mean of ``f(x1) f(x2)``, (n1, n2).
+        ntk: Mean of ``grad f(x1) . grad f(x2)``, (n1, n2).
+        nngp_error: Standard error of ``nngp``.
+        ntk_error: Standard error of ``ntk``.
+    """
+
+    nngp: Tensor
+    ntk: Tensor
+    nngp_error: Tensor
+    ntk_error: Tensor
+
+
+def monte_carlo(
+    model: nn.Module,
+    x1: Float[Tensor, "n1 *features"],
+    x2: Float[Tensor, "n2 *features"] | None = None,
+    *,
+    draws: int = 100,
+    weight_var: VarianceChoice = None,
+    bias_var: VarianceChoice = None,
+    parameterization: Parameterization = "ntk",
+    generator: torch.Generator | None = None,
+) -> MonteCarlo:
+    r"""Estimate both kernels from finite networks: what to do when there is no exact rule.
+
+    Each draw takes new weights ``W ~ N(0, weight_var / fan_in)`` and biases ``b ~ N(0,
+    bias_var)`` for every matrix and every vector of the linear layers; the parameters of norms
+    and single numbers stay as they are. The kernels are means over the outputs. They are those
+    of networks of the widths that the model has, which differ from the limit by terms of order
+    1 / width.
+
+    Args:
+        model: Any module; it is not changed.
+        x1: First batch.
+        x2: Second batch; the first one when ``None``.
+        draws: Number of random networks, at least 2.
+        weight_var: As of :func:`farfield.infinite_width`.
+        bias_var: Likewise.
+        parameterization: Likewise.
+        generator: Source of randomness.
+
+    Returns:
+        Means and standard errors.
+
+    Raises:
+        SettingsError: Fewer than two draws.
+
+    Example:
+        >>> import torch, farfield as ff
+        >>> model = ff.mlp(2, [64], 1)
+        >>> seed = torch.Generator().manual_seed(0)
+        >>> result = ff.monte_carlo(model, torch.ones(1, 2), draws=8, generator=seed)
+        >>> result.ntk.shape, bool(result.ntk_error > 0)
+        (torch.Size([1, 1]), True)
+    """
+    if draws < 2:
+        raise SettingsError(f"draws is {draws}; a standard error needs at least 2.")
+    weights, biases = parameter_variances(model, weight_var, bias_var)
+    plan = _plan(model, weights, biases)
+    other = x1 if x2 is None else x2
+    samples = []
+    for _ in range(draws):
+        parameters = _draw(model, plan, x1, generator)
+        trained = {
+            name: parameters[name]
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        jacobians = [
+            _features(model, parameters, trained, plan, x, parameterization) for x in (x1, other)
+        ]
+        samples.append(
+            torch.stack([left @ right.T for left, right in zip(*jacobians, strict=True)])
+        )
+    values = torch.stack(samples)
+    mean, error = values.mean(0), values.std(0) / draws**0.5
+    return MonteCarlo(mean[0], mean[1], error[0], error[1])
+
+
+def _plan(
+    model: nn.Module, weights: Mapping[int, Variance], biases: Mapping[int, Variance]
+) -> dict[str, float]:
+    """The standard deviation of each parameter that is drawn."""
+    plan: dict[str, float] = {}
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            full = f"{module_name}.{name}" if module_name else name
+            if parameter.ndim >= 2:
+                plan[full] = (float(weights[id(parameter)]) / parameter[0].numel()) ** 0.5
+            elif name == "bias" and any(p.ndim >= 2 for p in module.parameters(recurse=False)):
+                plan[full] = float(biases[id(parameter)]) ** 0.5
+    return plan
+
+
+def _draw(
+    model: nn.Module, plan: Mapping[str, float], like: Tensor, generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    drawn = {}
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().to(like)
+        if name in plan:
+            values = torch.randn(
+                parameter.shape, generator=generator, dtype=like.dtype, device=like.device
+            )
+            values = values * plan[name]
+        drawn[name] = values
+    return drawn
+
+
+def _features(
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    trained: Mapping[str, Tensor],
+    plan: Mapping[str, float],
+    x: Tensor,
+    parameterization: Parameterization,
+) -> tuple[Tensor, Tensor]:
+    """Outputs and weighed gradients, each (n, features), whose inner products are the kernels."""
+
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        result: Tensor = functional_call(model, {**parameters, **values}, (x,))
+        return result.reshape(len(x), -1)
+
+    value = outputs(dict(trained))
+    root = float(value.shape[1]) ** -0.5
+    jacobian = jacrev(outputs)(dict(trained))
+    rows = []
+    for name, gradient in jacobian.items():
+        # In the NTK parametrisation W = std w with w ~ N(0, 1), so df/dw = std df/dW.
+        factor = plan.get(name, 1.0) if parameterization == "ntk" else 1.0
+        rows.append(gradient.reshape(len(x), -1) * (factor * root))
+    return value * root, torch.cat(rows, 1) if rows else torch.zeros_like(value)
