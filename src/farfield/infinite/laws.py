@@ -162,6 +162,23 @@ def blend(parts: Sequence[Mixed], widths: Sequence[int]) -> Mixed:
     return Mixed(gram, left, right, sum_of_tangents(*tangents), sources)
 
 
+def positions(law: Mixed) -> list[Mixed]:
+    """The law at each position, one by one."""
+    gram, tangent = law.gram, law.tangent
+    parts = []
+    for at in itertools.product(*(range(size) for size in gram.left.shape[:-1])):
+        part = Gram(
+            gram.left[at], gram.right[at], gram.cosine[at], gram.apart[at], gram.together[at]
+        )
+        below = (
+            None
+            if tangent is None
+            else Scaled(tangent.left[at], tangent.right[at], tangent.cosine[at])
+        )
+        parts.append(Mixed(part, law.left_mean[at], law.right_mean[at], below, law.sources))
+    return parts
+
+
 def sum_of_tangents(*tangents: Scaled | None) -> Scaled | None:
     """The sum of those that are there."""
     total: Scaled | None = None

@@ -15,6 +15,7 @@ from farfield.infinite.duals.error_function import Erf
 from farfield.infinite.duals.gelu import Gelu
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
+from farfield.infinite.duals.stretched import stretched
 from farfield.infinite.duals.waves import Wave
 from farfield.infinite.laws import Data, Pointwise, gaussian_of
 from farfield.infinite.limit_tensor import RULES, LimitTensor
@@ -44,17 +45,19 @@ def apply(
                 "Its parameters belong to single features, of which there are few.",
             )
         return x.with_law(Data(exact(x.law.x1), exact(x.law.x2)))
-    base = gaussian_of(x.law)
-    if base is None and isinstance(x.law, Pointwise):
-        return x.with_law(Pointwise(x.law.base, composed(function, exact, x.law.function, name)))
-    if base is None:
-        raise RULES.unsupported(
-            f"{name} on units that are not Gaussian",
-            "Its moments need the Gaussian law that a linear map or a norm on pre-activations "
-            "gives; here the units went through another function, a product, a concatenation or "
-            "the sum with a norm's output.",
-        )
-    return x.with_law(Pointwise(base, function))
+    law = x.law
+    if isinstance(law, Pointwise):
+        if gaussian_of(law) is None:
+            return x.with_law(Pointwise(law.base, composed(function, exact, law.function, name)))
+        # The base stays the very same object, so that functions of the same units are known to be.
+        factor = float(law.function.value(torch.ones((), dtype=torch.float64)))
+        return x.with_law(Pointwise(law.base, stretched(function, factor)))
+    raise RULES.unsupported(
+        f"{name} on units that are not Gaussian",
+        "Its moments need the Gaussian law that a linear map or a norm on pre-activations gives; "
+        "here the units went through a norm after a function, a product, a concatenation, or a "
+        "sum with such units or with the output of a norm that has a trained gain.",
+    )
 
 
 @RULES.register(F.relu, torch.relu, torch.Tensor.relu)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.infinite.laws import Data
+from farfield.infinite.laws import Data, blend, mixed, positions
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 
 
@@ -32,7 +32,10 @@ def dropout(x: LimitTensor, p: float = 0.5, training: bool = False) -> LimitTens
 
 @RULES.register(torch.flatten, torch.Tensor.flatten)
 def flatten(x: LimitTensor, start_dim: int = 0, end_dim: int = -1) -> LimitTensor:
-    """Merge dimensions: of the raw input any, of units none."""
+    """Merge dimensions: of the raw input any, of units the positions with the units.
+
+    A linear map sees the merged units as the average over the positions.
+    """
     first, last = start_dim % x.ndim, end_dim % x.ndim
     if first == 0 and x.ndim > 1:
         raise RULES.unsupported("flatten of the batch dimension", "Rows must stay apart.")
@@ -45,7 +48,7 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
     """Another shape: of the raw input any, of units the one they have."""
     first = shape[0]
     wanted = tuple(first) if isinstance(first, tuple) else tuple(int(str(s)) for s in shape)
-    rows = len(x)
+    rows = int(x.shape[0])
     if wanted[0] not in (rows, -1) or len(wanted) < 2:
         raise RULES.unsupported(f"reshape to {wanted}", "The batch must stay the first dimension.")
     full = tuple(torch.empty(tuple(x.shape), device="meta").reshape(wanted).shape)
@@ -54,9 +57,12 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
     if full[0] != rows:
         raise RULES.unsupported(f"reshape to {wanted}", "Rows must stay apart.")
     if not isinstance(x.law, Data) or x.law.tangent is not None:
-        raise RULES.unsupported(
-            f"reshape of units from {tuple(x.shape)} to {full}",
-            "Only the raw input may be reshaped so far.",
-        )
-    parts: list[Tensor] = [part.reshape(len(part), *full[1:]) for part in (x.law.x1, x.law.x2)]
-    return x.with_law(Data(parts[0], parts[1]), full)
+        if len(full) != 2:
+            raise RULES.unsupported(
+                f"reshape of units from {tuple(x.shape)} to {full}",
+                "Units may be merged with all positions, as Flatten does, or stay as they are.",
+            )
+        parts = positions(mixed(x.law))
+        return x.with_law(blend(parts, [1] * len(parts)), full)
+    rows_of: list[Tensor] = [part.reshape(len(part), *full[1:]) for part in (x.law.x1, x.law.x2)]
+    return x.with_law(Data(rows_of[0], rows_of[1]), full)
