@@ -114,6 +114,27 @@ def test_single_precision_at_1e30_behind_a_norm() -> None:
     torch.testing.assert_close(limit.ntk(x * 1e30), limit.ntk(x * 1e10), rtol=1e-5, atol=1e-5)
 
 
+def test_square_of_relu_is_the_arc_cosine_kernel_of_degree_two(x) -> None:
+    model = stack(1, lambda: Elementwise(lambda u: torch.relu(u) ** 2))
+    k = x[:3] @ x[:3].T / 3 + 0.1
+    size = k.diagonal().outer(k.diagonal())
+    c = (k / size.sqrt()).clamp(-1, 1)
+    theta = torch.acos(c)
+    # Cho and Saul (2009), J2; E[phi phi'] = r1^2 r2^2 J2 / (2 pi).
+    j2 = 3 * torch.sin(theta) * c + (torch.pi - theta) * (1 + 2 * c * c)
+    value = ff.infinite_width(model, weight_var=1.0, bias_var=0.1).nngp(x[:3])
+    torch.testing.assert_close(value, size * j2 / (2 * torch.pi) + 0.1, rtol=1e-10, atol=1e-10)
+
+
+def test_gaussian_bump(x) -> None:
+    model = stack(1, lambda: Elementwise(lambda u: torch.exp(-(u**2))))
+    k = x[:3] @ x[:3].T / 3 + 0.1
+    wide = 1 + 2 * k.diagonal()
+    expected = (wide.outer(wide) - 4 * k * k).rsqrt()
+    value = ff.infinite_width(model, weight_var=1.0, bias_var=0.1).nngp(x[:3])
+    torch.testing.assert_close(value, expected + 0.1, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("one", "two"),
     [
@@ -122,6 +143,8 @@ def test_single_precision_at_1e30_behind_a_norm() -> None:
         (nn.ReLU, lambda: Elementwise(lambda u: u.relu())),
         (nn.ReLU, lambda: Elementwise(lambda u: 0.5 * (u + abs(u)))),
         (nn.GELU, lambda: Elementwise(lambda u: u * 0.5 * (1 + torch.erf(u / 2**0.5)))),
+        (nn.ReLU, lambda: Elementwise(lambda u: u.clamp(min=0))),
+        (nn.ReLU6, lambda: Elementwise(lambda u: torch.relu(u).clamp_max(6.0))),
         (nn.Softplus, lambda: Elementwise(lambda u: F.softplus(u))),
         (nn.Hardtanh, lambda: Elementwise(lambda u: (F.relu(u + 1) - F.relu(u - 1)) - 1)),
     ],

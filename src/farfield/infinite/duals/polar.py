@@ -28,10 +28,14 @@ _ENTRIES = 2**21  # function values held at once
 
 @dataclass(frozen=True)
 class Estimate:
-    """A quadrature's value, and the one that every second node gives."""
+    """A quadrature's value, and how much it changes when only every second node is used.
+
+    The changes of the pieces, and those along each coordinate, are added without their signs:
+    a difference that is small by chance in one of them does not hide the others.
+    """
 
     value: Tensor
-    coarse: Tensor
+    change: Tensor
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,14 @@ def expectation(function: Function, r: Tensor, kinks: Collection[float], half: i
     rule = _tanh_sinh(half, r.device)
     rows = r.reshape(-1, 1)
     cuts = _radial_cuts([(rows, bend) for bend in _bends(kinks)])
-    fine, coarse = torch.zeros_like(rows[:, 0]), torch.zeros_like(rows[:, 0])
+    value, change = torch.zeros_like(rows[:, 0]), torch.zeros_like(rows[:, 0])
     for start, end in cuts if cuts else [(torch.zeros_like(rows), torch.full_like(rows, _REACH))]:
         rho = start * rule.rest + end * rule.x
         density = torch.exp(-0.5 * rho * rho) * ((end - start) / math.sqrt(2.0 * math.pi))
         values = (function(rows * rho) + function(-rows * rho)) * density
-        fine, coarse = fine + values @ rule.fine, coarse + values @ rule.coarse
-    return Estimate(fine.reshape(r.shape), coarse.reshape(r.shape))
+        fine = values @ rule.fine
+        value, change = value + fine, change + (fine - values @ rule.coarse).detach().abs()
+    return Estimate(value.reshape(r.shape), change.reshape(r.shape))
 
 
 def pair_expectation(
@@ -123,7 +128,7 @@ def pair_expectation(
     if not pieces:
         return Estimate(torch.zeros_like(pairs.left), torch.zeros_like(pairs.left))
     return Estimate(
-        torch.cat([piece.value for piece in pieces]), torch.cat([piece.coarse for piece in pieces])
+        torch.cat([piece.value for piece in pieces]), torch.cat([piece.change for piece in pieces])
     )
 
 
@@ -131,7 +136,7 @@ def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], half: int) 
     left, right = pairs.left, pairs.right
     rule = _tanh_sinh(half, left.device)
     r1, r2 = left[:, None, None], right[:, None, None]
-    fine, coarse = torch.zeros_like(left), torch.zeros_like(left)
+    value, change = torch.zeros_like(left), torch.zeros_like(left)
     for whole, sign in [(pairs.supplement, 1.0), (pairs.angle, -1.0)]:
         for first, last in _angular_cuts(left, right, whole, bends):
             # alpha runs from `first` to `last`; beta = whole - alpha.
@@ -148,9 +153,13 @@ def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], half: int) 
                 values = function(u) * function(sign * v) + function(-u) * function(-sign * v)
                 values = values * (rho * torch.exp(-0.5 * rho * rho)) * (end - start)
                 arc = (last - first) / (2.0 * math.pi)
-                fine = fine + arc * ((values @ rule.fine) @ rule.fine)
-                coarse = coarse + arc * ((values @ rule.coarse) @ rule.coarse)
-    return Estimate(fine, coarse)
+                radial = values @ rule.fine
+                fine = arc * (radial @ rule.fine)
+                value = value + fine
+                with torch.no_grad():
+                    change += (fine - arc * (radial @ rule.coarse)).abs()
+                    change += (fine - arc * ((values @ rule.coarse) @ rule.fine)).abs()
+    return Estimate(value, change)
 
 
 def _bends(kinks: Collection[float]) -> list[float]:

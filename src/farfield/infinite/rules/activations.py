@@ -145,6 +145,39 @@ def by_quadrature(
     return apply(x, Numeric(exact, kinks, name), exact, name)
 
 
+@RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
+def power(x: LimitTensor, exponent: float) -> LimitTensor:
+    """A whole, non-negative power, such as ReLU's square."""
+    if isinstance(exponent, Tensor) or exponent != int(exponent) or exponent < 0:
+        raise RULES.unsupported(
+            f"pow with the exponent {exponent}", "Whole numbers from 0 have a rule."
+        )
+    return by_quadrature(x, lambda u: torch.pow(u, int(exponent)), (), "pow")
+
+
+@RULES.register(torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip)
+def clamp(
+    x: LimitTensor,
+    min: float | None = None,  # noqa: A002 - PyTorch's names
+    max: float | None = None,  # noqa: A002
+) -> LimitTensor:
+    """Cut off below and above."""
+    kinks = [float(bound) for bound in (min, max) if bound is not None]
+    return by_quadrature(x, lambda u: torch.clamp(u, min, max), kinks, "clamp")
+
+
+@RULES.register(torch.clamp_min, torch.Tensor.clamp_min)
+def clamp_min(x: LimitTensor, min: float) -> LimitTensor:  # noqa: A002
+    """Cut off below."""
+    return clamp(x, min=min)
+
+
+@RULES.register(torch.clamp_max, torch.Tensor.clamp_max)
+def clamp_max(x: LimitTensor, max: float) -> LimitTensor:  # noqa: A002
+    """Cut off above."""
+    return clamp(x, max=max)
+
+
 # Functions without a number to choose, by their spellings.
 _SMOOTH: list[tuple[Callable[..., Tensor], ...]] = [
     (torch.tanh, F.tanh, torch.Tensor.tanh),
