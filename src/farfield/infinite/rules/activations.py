@@ -67,7 +67,7 @@ def relu(x: LimitTensor) -> LimitTensor:
 
 
 @RULES.register(F.leaky_relu, torch._C._nn.leaky_relu)
-def leaky_relu(x: LimitTensor, negative_slope: float = 0.01) -> LimitTensor:
+def leaky_relu(x: LimitTensor, negative_slope: float | int = 0.01) -> LimitTensor:
     """LeakyReLU."""
     return apply(
         x,
@@ -146,7 +146,7 @@ def by_quadrature(
 
 
 @RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
-def power(x: LimitTensor, exponent: float) -> LimitTensor:
+def power(x: LimitTensor, exponent: float | int) -> LimitTensor:
     """A whole, non-negative power, such as ReLU's square."""
     if isinstance(exponent, Tensor) or exponent != int(exponent) or exponent < 0:
         raise RULES.unsupported(
@@ -158,8 +158,8 @@ def power(x: LimitTensor, exponent: float) -> LimitTensor:
 @RULES.register(torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip)
 def clamp(
     x: LimitTensor,
-    min: float | None = None,  # noqa: A002 - PyTorch's names
-    max: float | None = None,  # noqa: A002
+    min: float | int | None = None,  # noqa: A002 - PyTorch's names
+    max: float | int | None = None,  # noqa: A002
 ) -> LimitTensor:
     """Cut off below and above."""
     kinks = [float(bound) for bound in (min, max) if bound is not None]
@@ -167,13 +167,13 @@ def clamp(
 
 
 @RULES.register(torch.clamp_min, torch.Tensor.clamp_min)
-def clamp_min(x: LimitTensor, min: float) -> LimitTensor:  # noqa: A002
+def clamp_min(x: LimitTensor, min: float | int) -> LimitTensor:  # noqa: A002
     """Cut off below."""
     return clamp(x, min=min)
 
 
 @RULES.register(torch.clamp_max, torch.Tensor.clamp_max)
-def clamp_max(x: LimitTensor, max: float) -> LimitTensor:  # noqa: A002
+def clamp_max(x: LimitTensor, max: float | int) -> LimitTensor:  # noqa: A002
     """Cut off above."""
     return clamp(x, max=max)
 

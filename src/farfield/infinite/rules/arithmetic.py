@@ -30,7 +30,7 @@ Operand = LimitTensor | Tensor | float | int
 
 
 @RULES.register(torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
-def add(a: Operand, b: Operand, *, alpha: float = 1.0) -> LimitTensor:
+def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     """The sum: of independent units their kernels add."""
     if alpha != 1.0:
         b = mul(b, alpha) if isinstance(b, LimitTensor) else b * alpha
@@ -49,7 +49,7 @@ def add(a: Operand, b: Operand, *, alpha: float = 1.0) -> LimitTensor:
 
 
 @RULES.register(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.subtract)
-def sub(a: Operand, b: Operand, *, alpha: float = 1.0) -> LimitTensor:
+def sub(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     """The difference."""
     return add(a, mul(b, -1.0) if isinstance(b, LimitTensor) else -b, alpha=alpha)
 

@@ -30,7 +30,7 @@ def layer_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float = 1e-5,
+    eps: float | int = 1e-5,
     cudnn_enable: bool = True,
 ) -> LimitTensor:
     """Subtract the units' mean and divide by their standard deviation.
@@ -56,7 +56,7 @@ def rms_norm(
     x: LimitTensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
-    eps: float | None = None,
+    eps: float | int | None = None,
 ) -> LimitTensor:
     """Divide by the root of the units' mean square: LayerNorm without the subtraction."""
     _check(x, normalized_shape, "rms_norm", weight, None)

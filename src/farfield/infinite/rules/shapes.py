@@ -17,7 +17,7 @@ def same(x: LimitTensor, **options: object) -> LimitTensor:
 
 
 @RULES.register(F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout)
-def dropout(x: LimitTensor, p: float = 0.5, training: bool = False) -> LimitTensor:
+def dropout(x: LimitTensor, p: float | int = 0.5, training: bool = False) -> LimitTensor:
     """Nothing in eval mode.
 
     Raises:
