@@ -154,8 +154,8 @@ def infinite_width(
         >>> import torch, farfield as ff
         >>> limit = ff.infinite_width(ff.mlp(2, [8], 1), weight_var=2.0, bias_var=0.0)
         >>> x = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
-        >>> limit.nngp.diagonal(x), limit.ntk.diagonal(x)
-        (tensor([50.], dtype=torch.float64), tensor([100.], dtype=torch.float64))
+        >>> round(limit.nngp.diagonal(x).item(), 9), round(limit.ntk.diagonal(x).item(), 9)
+        (25.0, 50.0)
     """
     if parameterization not in ("ntk", "standard"):
         raise SettingsError(

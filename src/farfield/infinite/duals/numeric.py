@@ -11,6 +11,7 @@ from torch import Tensor
 
 from farfield.errors import AccuracyWarning
 from farfield.infinite.duals.base import Smooth
+from farfield.infinite.duals.nodes import clenshaw_curtis, tanh_sinh
 from farfield.infinite.duals.polar import Estimate, Pairs, expectation, pair_expectation
 from farfield.infinite.gram import Gram, safe_divide, safe_sqrt
 
@@ -19,8 +20,14 @@ Function = Callable[[Tensor], Tensor]
 TOLERANCE = 1e-10
 """Estimated relative error above which a warning is given."""
 
-_HALVES = (48, 72, 100, 140, 200)  # half the nodes along a coordinate, until the error is small
-_HALF_OF_ROWS = 200  # rows are few, so they get many nodes at once
+# Tried one after the other, each with the estimated error at which it is believed. The first two
+# have no nodes to spare for layers, so they must be surer of themselves.
+_RULES = (
+    (clenshaw_curtis(64), 1e-5 * TOLERANCE),
+    (clenshaw_curtis(96), 1e-5 * TOLERANCE),
+    *((tanh_sinh(half), 0.01 * TOLERANCE) for half in (72, 100, 140, 200)),
+)
+_RULE_OF_ROWS = tanh_sinh(200)  # rows are few, so they get many nodes at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +92,8 @@ class Numeric(Smooth):
 
     def _expect(self, function: Function, r: Tensor) -> Tensor:
         rows = r.double()
-        estimate = expectation(function, rows, self.bends, _HALF_OF_ROWS)
-        size = expectation(lambda u: function(u).abs(), rows.detach(), self.bends, _HALF_OF_ROWS)
+        estimate = expectation(function, rows, self.bends, _RULE_OF_ROWS)
+        size = expectation(lambda u: function(u).abs(), rows.detach(), self.bends, _RULE_OF_ROWS)
         self._check(estimate, size.value)
         return estimate.value.to(r.dtype)
 
@@ -94,16 +101,18 @@ class Numeric(Smooth):
         shape = pair.cosine.shape
         pairs = _flat(pair)
         scale = size.expand(shape).reshape(-1).detach().double()
-        estimate = pair_expectation(function, pairs, self.bends, _HALVES[0])
-        for half in _HALVES[1:]:
-            again = (_errors(estimate, scale) > 0.01 * TOLERANCE).nonzero().flatten()
+        rule, accepted = _RULES[0]
+        estimate = pair_expectation(function, pairs, self.bends, rule)
+        for rule, next_accepted in _RULES[1:]:
+            again = (_errors(estimate, scale) > accepted).nonzero().flatten()
             if not len(again):
                 break
-            finer = pair_expectation(function, pairs.take(again), self.bends, half)
+            finer = pair_expectation(function, pairs.take(again), self.bends, rule)
             estimate = Estimate(
                 estimate.value.index_copy(0, again, finer.value),
                 estimate.change.index_copy(0, again, finer.change),
             )
+            accepted = next_accepted
         self._check(estimate, scale)
         return estimate.value.reshape(shape).to(pair.cosine.dtype)
 
@@ -134,8 +143,8 @@ def _flat(pair: Gram) -> Pairs:
 def _errors(estimate: Estimate, size: Tensor) -> Tensor:
     """Relative errors, from the relative change c that half of the nodes make.
 
-    Halving the step of the tanh-sinh rule squares the error of a function without structure at
-    the scale of the nodes; for very wide Gaussians it is less. ``c^1.5`` bounds both, as the
-    comparison with closed forms shows.
+    Twice as many nodes square the error of a function without structure at the scale of the
+    nodes; for very wide Gaussians it is less. ``c^1.5`` bounds both in all comparisons with
+    closed forms.
     """
     return safe_divide(estimate.change, size.detach().abs()).pow(1.5)

@@ -4,10 +4,8 @@ In polar coordinates u = r1 rho cos(omega), v = r2 rho cos(omega - theta) the li
 v = 0, where most activations bend, are the ends of the angular panels: with alpha + beta =
 pi - theta one panel holds u = r1 rho sin(beta), v = r2 rho sin(alpha), and with alpha + beta =
 theta the other holds u = -r1 rho sin(alpha), v = r2 rho sin(beta). Bends elsewhere, at |u| = k,
-cut the radii; the angles at which two such cuts meet cut the panels. On each piece the tanh-sinh
-rule is used, which crowds its nodes at the ends and so resolves functions of very wide Gaussians.
-
-Source: Takahasi and Mori, "Double Exponential Formulas for Numerical Integration" (1974).
+cut the radii; the angles at which two such cuts meet cut the panels. On each piece the function
+is smooth, up to layers at the ends where the Gaussian is very wide.
 """
 
 from __future__ import annotations
@@ -19,6 +17,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from farfield.infinite.duals.nodes import Rule
 
 Function = Callable[[Tensor], Tensor]
 
@@ -36,16 +36,6 @@ class Estimate:
 
     value: Tensor
     change: Tensor
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """Nodes ``x`` in (0, 1) with ``rest = 1 - x`` exact, and weights of two nested rules."""
-
-    x: Tensor
-    rest: Tensor
-    fine: Tensor
-    coarse: Tensor
 
 
 @dataclass(frozen=True)
@@ -69,30 +59,19 @@ class Pairs:
         return Pairs(self.left[index], self.right[index], self.angle[index], self.supplement[index])
 
 
-def _tanh_sinh(half: int, device: torch.device) -> _Rule:
-    reach = 3.15
-    step = reach / half
-    t = torch.arange(-half, half + 1, dtype=torch.float64, device=device) * step
-    stretched = math.pi * torch.sinh(t)
-    x, rest = torch.sigmoid(stretched), torch.sigmoid(-stretched)
-    fine = step * math.pi * torch.cosh(t) * x * rest
-    even = (torch.arange(2 * half + 1, device=device) - half) % 2 == 0
-    return _Rule(x, rest, fine, torch.where(even, 2.0 * fine, 0.0))
-
-
-def expectation(function: Function, r: Tensor, kinks: Collection[float], half: int) -> Estimate:
+def expectation(function: Function, r: Tensor, kinks: Collection[float], rule: Rule) -> Estimate:
     """``E[f(u)]`` for u ~ N(0, r^2).
 
     Args:
         function: f, entry by entry.
         r: Standard deviations, any shape, float64.
         kinks: Where f bends or jumps.
-        half: Half of the number of nodes on each piece.
+        rule: Nodes on each piece.
 
     Returns:
         Values in the shape of ``r``.
     """
-    rule = _tanh_sinh(half, r.device)
+    rule = rule.to(r.device)
     rows = r.reshape(-1, 1)
     cuts = _radial_cuts([(rows, bend) for bend in _bends(kinks)])
     value, change = torch.zeros_like(rows[:, 0]), torch.zeros_like(rows[:, 0])
@@ -106,7 +85,7 @@ def expectation(function: Function, r: Tensor, kinks: Collection[float], half: i
 
 
 def pair_expectation(
-    function: Function, pairs: Pairs, kinks: Collection[float], half: int
+    function: Function, pairs: Pairs, kinks: Collection[float], rule: Rule
 ) -> Estimate:
     """``E[f(u) f(v)]`` for Gaussian pairs.
 
@@ -114,15 +93,15 @@ def pair_expectation(
         function: f, entry by entry.
         pairs: m pairs.
         kinks: Where f bends or jumps.
-        half: Half of the number of nodes on each piece, along each coordinate.
+        rule: Nodes on each piece, along each coordinate.
 
     Returns:
         Values of shape (m,).
     """
     bends = _bends(kinks)
-    size = max(1, _ENTRIES // ((2 * half + 1) ** 2))
+    size = max(1, _ENTRIES // len(rule.x) ** 2)
     pieces = [
-        _chunk(function, pairs.take(slice(start, start + size)), bends, half)
+        _chunk(function, pairs.take(slice(start, start + size)), bends, rule)
         for start in range(0, len(pairs.left), size)
     ]
     if not pieces:
@@ -132,9 +111,9 @@ def pair_expectation(
     )
 
 
-def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], half: int) -> Estimate:
+def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], rule: Rule) -> Estimate:
     left, right = pairs.left, pairs.right
-    rule = _tanh_sinh(half, left.device)
+    rule = rule.to(left.device)
     r1, r2 = left[:, None, None], right[:, None, None]
     value, change = torch.zeros_like(left), torch.zeros_like(left)
     for whole, sign in [(pairs.supplement, 1.0), (pairs.angle, -1.0)]:

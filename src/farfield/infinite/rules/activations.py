@@ -146,7 +146,7 @@ def by_quadrature(
 
 
 @RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
-def power(x: LimitTensor, exponent: float | int) -> LimitTensor:
+def power(x: LimitTensor, exponent: float | int | Tensor) -> LimitTensor:
     """A whole, non-negative power, such as ReLU's square."""
     if isinstance(exponent, Tensor) or exponent != int(exponent) or exponent < 0:
         raise RULES.unsupported(
