@@ -11,7 +11,7 @@ from torch import Tensor
 
 from farfield.errors import AccuracyWarning
 from farfield.infinite.duals.base import Smooth
-from farfield.infinite.duals.nodes import clenshaw_curtis, tanh_sinh
+from farfield.infinite.duals.nodes import fejer, tanh_sinh
 from farfield.infinite.duals.polar import Estimate, Pairs, expectation, pair_expectation
 from farfield.infinite.gram import Gram, safe_divide, safe_sqrt
 
@@ -23,8 +23,8 @@ TOLERANCE = 1e-10
 # Tried one after the other, each with the estimated error at which it is believed. The first two
 # have no nodes to spare for layers, so they must be surer of themselves.
 _RULES = (
-    (clenshaw_curtis(64), 1e-5 * TOLERANCE),
-    (clenshaw_curtis(96), 1e-5 * TOLERANCE),
+    (fejer(64), 1e-5 * TOLERANCE),
+    (fejer(96), 1e-5 * TOLERANCE),
     *((tanh_sinh(half), 0.01 * TOLERANCE) for half in (72, 100, 140, 200)),
 )
 _RULE_OF_ROWS = tanh_sinh(200)  # rows are few, so they get many nodes at once
