@@ -31,10 +31,11 @@ FAR = {"vanishing": (X * 1e-150, Z * 1e-150), "enormous": (X * 1e150, Z * 1e150)
 NEAR = {f"at {e:g}": (X, X + e * X.norm() * Z / Z.norm()) for e in [1e-3, 1e-5, 1e-6, 1e-8]}
 
 
-def worst_error(name, norm, depth, bias_var, pair) -> float:
+def worst_error(name, norm, depth, bias_var, pair, of_roots=False) -> float:
     """Largest relative error of both kernels' entries.
 
-    Entries that a subtraction of means makes small count relative to the roots of the diagonals.
+    Entries that are small because terms cancel (a mean is subtracted; a norm's trained bias adds
+    1 to a tangent of almost -1) count relative to the roots of the diagonals.
     """
     activation, dual = DUALS[name]
     x, y = pair
@@ -45,7 +46,7 @@ def worst_error(name, norm, depth, bias_var, pair) -> float:
         exact = mlp_kernels(x.tolist(), y.tolist(), depth, dual, 2.0, bias_var, norm)
         worst = 0.0
         for got, diagonal, (k11, k12, k22) in zip(both, diagonals, exact, strict=True):
-            size = mp.sqrt(k11 * k22) if norm == "after" else abs(k12)
+            size = mp.sqrt(k11 * k22) if norm == "after" or of_roots else abs(k12)
             floor = mp.mpf("1e-36") * mp.sqrt(k11 * k22)  # zero, to the digits of the reference
             worst = max(
                 worst,
@@ -62,7 +63,9 @@ def worst_error(name, norm, depth, bias_var, pair) -> float:
 def test_pre_activations_normalised_or_not(name, bias_var, depth) -> None:
     for norm in [None, "before"]:
         for label, pair in PAIRS.items():
-            assert worst_error(name, norm, depth, bias_var, pair) <= 1e-12, (norm, label)
+            cancels = norm == "before" and label == "almost antipodal"
+            error = worst_error(name, norm, depth, bias_var, pair, of_roots=cancels)
+            assert error <= 1e-12, (norm, label)
 
 
 @pytest.mark.parametrize("name", ["relu", "erf"])

@@ -188,35 +188,67 @@ def of_vectors(x1: Tensor, x2: Tensor) -> Gram:
     Returns:
         The kernel, with pairs (*positions, n1, n2).
     """
-    unit1, left = _directions(x1)
-    unit2, right = _directions(x2)
-    cosine = unit1 @ unit2.mT
-    apart = _patched(1.0 - cosine, unit1, unit2)
-    together = _patched(1.0 + cosine, unit1, -unit2)
+    first, second = _Rows.of(x1), _Rows.of(x2)
+    cosine = first.unit @ second.unit.mT
+    apart = _patched(1.0 - cosine, first, second, 1.0)
+    together = _patched(1.0 + cosine, first, second, -1.0)
     root = float(max(x1.shape[-1], 1)) ** -0.5
-    return Gram(left * root, right * root, cosine, apart, together)
+    left, right = ((rows.norm * rows.scale).squeeze(-1) * root for rows in (first, second))
+    return Gram(left, right, cosine, apart, together)
 
 
-def _directions(x: Tensor) -> tuple[Tensor, Tensor]:
-    # Divided by the largest entry first: |x|^2 would overflow long before |x| does.
-    largest = x.detach().abs().amax(-1, keepdim=True) if x.numel() else x[..., :1]
-    largest = torch.where(largest == 0, 1.0, largest)
-    shrunk = x / largest
-    norm = torch.linalg.vector_norm(shrunk, dim=-1, keepdim=True)
-    return safe_divide(shrunk, norm.expand_as(shrunk)), (norm * largest).squeeze(-1)
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Vectors ``x = scale * shrunk``, with a power of two as scale: the division is exact.
+
+    |x|^2 would overflow long before |x| does; |shrunk|^2 does not.
+    """
+
+    shrunk: Tensor
+    scale: Tensor
+    norm: Tensor
+    unit: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Rows:
+        largest = x.detach().abs().amax(-1, keepdim=True) if x.numel() else x[..., :1]
+        largest = torch.where(largest == 0, 1.0, largest)
+        scale = largest / torch.frexp(largest).mantissa
+        shrunk = x / scale
+        norm = torch.linalg.vector_norm(shrunk, dim=-1, keepdim=True)
+        return cls(shrunk, scale, norm, safe_divide(shrunk, norm.expand_as(shrunk)))
 
 
-def _patched(rough: Tensor, unit1: Tensor, unit2: Tensor) -> Tensor:
-    """``rough``, with |unit1 - unit2|^2 / 2 instead wherever it is small."""
+def _patched(rough: Tensor, first: _Rows, second: _Rows, sign: float) -> Tensor:
+    """``rough``, with |unit1 - sign * unit2|^2 / 2 instead wherever it is small."""
     close = (rough.detach() < _CLOSE).nonzero()
     if not len(close):
         return rough
     pieces = []
-    for part in torch.split(close, max(1, _PATCH // unit1.shape[-1])):
+    for part in torch.split(close, max(1, _PATCH // first.unit.shape[-1])):
         *positions, i, j = part.unbind(-1)
-        difference = unit1[(*positions, i)] - unit2[(*positions, j)]
+        difference = _difference(first, (*positions, i), second, (*positions, j), sign)
         pieces.append(0.5 * difference.square().sum(-1))
     return rough.index_put(close.unbind(-1), torch.cat(pieces))
+
+
+def _difference(
+    first: _Rows, at1: tuple[Tensor, ...], second: _Rows, at2: tuple[Tensor, ...], sign: float
+) -> Tensor:
+    r"""``a / |a| - b / |b|`` with b times the sign, row by row.
+
+    With e = a - b (exact when a and b are close) and m = a + b this is
+    ``(e (|a| + |b|) - m (e . m) / (|a| + |b|)) / (2 |a| |b|)``: its error is relative to e, where
+    the rounding of a / |a| would be relative to 1.
+    """
+    ratio = second.scale[at2] / first.scale[at1]
+    a, b = first.shrunk[at1], sign * second.shrunk[at2] * ratio
+    long_a, long_b = first.norm[at1], second.norm[at2] * ratio
+    e, m, long = a - b, a + b, long_a + long_b
+    exact = safe_divide(e * long - m * ((e * m).sum(-1, keepdim=True) / long), 2 * long_a * long_b)
+    plain = first.unit[at1] - sign * second.unit[at2]
+    # Vectors of very different lengths have no exact difference, and b might underflow.
+    return torch.where((ratio >= 0.5) & (ratio <= 2.0), exact, plain)
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
