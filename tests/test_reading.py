@@ -55,6 +55,27 @@ def test_in_place_functions_change_what_the_tensor_stands_for(counted) -> None:
     assert counted.count == 2
 
 
+def test_augmented_assignment_is_a_sum() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.three = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.one(x.view(x.size(0), -1))
+            h += self.two(h.relu())
+            return self.three(h.relu_())
+
+    class Plain(Block):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.one(x)
+            return self.three(torch.relu(h + self.two(torch.relu(h))))
+
+    x = torch.randn(3, 3, dtype=torch.float64)
+    values = [ff.infinite_width(model, 2.0, 0.1).ntk(x) for model in (Block(), Plain())]
+    torch.testing.assert_close(*values)
+
+
 def test_answers_questions_about_its_shape(counted) -> None:
     assert counted.shape == (2, 3)
     assert counted.size(1) == 3

@@ -151,8 +151,8 @@ class AbstractTensor(Tensor):
         in_place = bool(options.pop("inplace", False))
         rule = cls.rules.find(func)
         name = _name(func)
-        if rule is None and name.endswith("_") and not name.endswith("__"):
-            rule, in_place = cls.rules.find(getattr(torch.Tensor, name[:-1], func)), True
+        if rule is None and (plain := _out_of_place(name)):
+            rule, in_place = cls.rules.find(getattr(torch.Tensor, plain, func)), True
         if rule is None:
             raise cls.rules.unsupported(name)
         result = rule(*args, **options)
@@ -166,6 +166,13 @@ def _name(function: Callable[..., Any]) -> str:
     if name == "__get__":  # the getter of an attribute, such as x.T
         name = str(getattr(getattr(function, "__self__", None), "__name__", name))
     return name
+
+
+def _out_of_place(name: str) -> str:
+    """``relu_`` -> ``relu`` and ``__iadd__`` -> ``__add__``; else nothing."""
+    if name.startswith("__i") and name.endswith("__"):
+        return f"__{name[3:]}"
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else ""
 
 
 class _Trail(threading.local):
