@@ -253,7 +253,7 @@ def demo(
     from farfield.report import write_page, write_report
     from farfield.studies import demo as study
 
-    results = study.run(out, resume=resume, overwrite=overwrite, progress=True)
+    results: tuple[Result, ...] = study.run(out, resume=resume, overwrite=overwrite, progress=True)
     for result, name in zip(results, ("toy", "diabetes"), strict=True):
         write_report(result, out / name, _command())
     page = write_page(
@@ -277,10 +277,8 @@ def main() -> NoReturn:
         _fail(_usage(error))
     except (typer.Abort, KeyboardInterrupt):
         again = _command() if "--resume" in sys.argv else f"{_command()} --resume"
-        print(
-            f"\nStopped; what was finished is kept. Go on with: {again.replace(' --overwrite', '')}",
-            file=sys.stderr,
-        )
+        again = again.replace(" --overwrite", "")
+        print(f"\nStopped; what was finished is kept. Go on with: {again}", file=sys.stderr)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -314,7 +312,7 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _scale(quick: dict[str, int], **given: int | None) -> dict[str, int]:
+def _scale(quick: dict[str, int], **given: int | None) -> dict[str, Any]:
     """The settings of scale: what the user gave goes before those of a quick look."""
     return {**quick, **{name: value for name, value in given.items() if value is not None}}
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from farfield import files
 from farfield.studies.story import Figure
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,

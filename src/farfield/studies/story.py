@@ -68,20 +68,23 @@ class Story:
 
 
 class Result(Protocol):
-    """What every study returns.
-
-    Attributes:
-        metrics: A row for each network and thing measured.
-        predictions: A row for each prediction.
-        record: Every setting, the versions and the machine, as in ``settings.json``.
-    """
+    """What every study returns."""
 
     @property
-    def metrics(self) -> pd.DataFrame: ...
+    def metrics(self) -> pd.DataFrame:
+        """A row for each network and thing measured."""
+        ...
+
     @property
-    def predictions(self) -> pd.DataFrame: ...
+    def predictions(self) -> pd.DataFrame:
+        """A row for each prediction."""
+        ...
+
     @property
-    def record(self) -> Mapping[str, object]: ...
+    def record(self) -> Mapping[str, object]:
+        """Every setting, the versions and the machine, as in ``settings.json``."""
+        ...
+
     def story(self) -> Story:
         """The report's content."""
         ...

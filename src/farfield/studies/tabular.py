@@ -23,7 +23,7 @@ from farfield.errors import DataError, SettingsError
 from farfield.studies import tabular_figures, tabular_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
-from farfield.studies.statistics import mean, scores
+from farfield.studies.statistics import scores
 from farfield.studies.story import Story
 from farfield.studies.tabular_models import (
     Split,
@@ -361,7 +361,8 @@ def distances(prepared: Prepared, domains: Domains) -> np.ndarray:
 def _domains(prepared: Prepared, settings: Settings) -> Domains:
     if settings.group_column is not None:
         return split_by_group(prepared, settings.group_column, settings.hold_out)
-    assert settings.split_column is not None and settings.threshold is not None
+    assert settings.split_column is not None
+    assert settings.threshold is not None
     return split_by_threshold(prepared, settings.split_column, settings.threshold)
 
 

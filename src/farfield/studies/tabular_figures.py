@@ -26,7 +26,7 @@ def histogram(
     """
     axes = figure.subplots()
     values = np.concatenate([frame["prediction"], frame["target"]])
-    edges = np.histogram_bin_edges(values, bins=60)
+    edges = np.histogram_bin_edges(values, bins=60).tolist()
     truth = frame.drop_duplicates("row")["target"]
     axes.hist(
         truth, edges, weights=_share(truth), color=SHADE, alpha=0.4, label="true values", log=True

@@ -80,10 +80,12 @@ class _Scale:
         return cls(shift, unit)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.shift) / self.unit
+        standard: np.ndarray = (values - self.shift) / self.unit
+        return standard
 
     def undo(self, values: np.ndarray) -> np.ndarray:
-        return values * self.unit + self.shift
+        original: np.ndarray = values * self.unit + self.shift
+        return original
 
 
 def fit_networks(

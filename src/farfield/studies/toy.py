@@ -124,7 +124,7 @@ class Result:
             index="function",
             columns="variant",
             values="size",
-            aggfunc=lambda values: str(mean(values)),  # type: ignore[arg-type]
+            aggfunc=lambda values: str(mean(values)),
             sort=False,
         )
         return table[list(labels)].rename(columns=labels)

@@ -38,12 +38,11 @@ def verdict(metrics: pd.DataFrame, labels: Mapping[str, str]) -> str:
     taken = normed[0] if normed else "standard"
     sentences = [_recommendation(taken, labels, metrics, outside, inside)]
     others = [labels[key] for key in tied if key != taken]
-    if others:
-        if len(outside) > 1:
-            sentences.append(
-                f"Out of domain it cannot be told apart from {_listed(others)}: the difference "
-                "between them is within its confidence interval."
-            )
+    if others and len(outside) > 1:
+        sentences.append(
+            f"Out of domain it cannot be told apart from {_listed(others)}: the difference "
+            "between them is within its confidence interval."
+        )
     if len(outside) < 2:
         sentences.append("With a single seed, differences cannot be told from chance.")
     if outside[taken].mean() < 0:

@@ -45,7 +45,7 @@ class Fleet:
                     "dtype or device; train networks of one architecture together and others "
                     "in a fleet of their own."
                 )
-        parameters, buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
+        parameters, buffers = stack_module_state(list(networks))
         self.size = len(networks)
         self.parameters = {name: _matrix_layout(t.detach()) for name, t in parameters.items()}
         self.buffers = {name: tensor.detach().clone() for name, tensor in buffers.items()}
