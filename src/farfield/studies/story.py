@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -67,6 +67,7 @@ class Story:
     rerun: str
 
 
+@runtime_checkable
 class Result(Protocol):
     """What every study returns."""
 

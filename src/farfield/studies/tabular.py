@@ -228,7 +228,7 @@ def run(
         >>> import farfield as ff
         >>> table = ff.data.load_diabetes()
         >>> settings = ff.studies.tabular.Settings(
-        ...     target="target", split_column="bmi", threshold=32, seeds=1, epochs=2
+        ...     target="target", split_column="bmi", threshold=32.0, seeds=1, epochs=2
         ... )
         >>> result = ff.studies.tabular.run(table, settings)
         >>> sorted(result.metrics["variant"].unique())

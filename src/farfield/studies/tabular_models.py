@@ -177,7 +177,7 @@ def _fit_together(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
-    predicted = fleet.predict(far, shared=False).cpu().double().numpy()
+    predicted = fleet.predict_each(far).cpu().double().numpy()
     return {
         split.seed: scale.undo(values)[:, 0]
         for split, values, scale in zip(splits, predicted, scales, strict=True)

@@ -61,7 +61,9 @@ def trace_gradient(
                 training=True,
             )
         error = outputs.detach() - y
-        gradients = torch.autograd.grad(outputs, leaves, 2.0 * scale * error)
+        gradients = torch.autograd.grad(
+            outputs, leaves, 2.0 * scale * error, materialize_grads=True
+        )
         squared = error * error
         return list(gradients), squared.flatten(1).sum(1) if several else squared.sum()
 
@@ -117,7 +119,9 @@ def _fuse_sum(traced: GraphModule, node: Node) -> None:
     for addend, product in ((left, right), (right, left)):
         if not (isinstance(addend, Node) and isinstance(product, Node) and len(product.users) == 1):
             continue
-        if _dtype(addend) != _dtype(product) or len(_shape(addend)) != len(_shape(product)):
+        if _dtype(addend) != _dtype(product) or _shape(product) != _shape(node):
+            continue
+        if len(_shape(addend)) != len(_shape(product)):
             continue
         if product.target is aten.bmm.default:
             fused = aten.baddbmm.default
