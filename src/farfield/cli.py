@@ -231,7 +231,7 @@ def reproduce_toy(
 
     settings = toy.Settings(
         activation=activation,
-        norm=norm,  # type: ignore[arg-type]
+        norm=norm,
         device=device,
         **_scale(toy.QUICK if quick else {}, seeds=seeds, epochs=epochs),
     )

@@ -24,9 +24,11 @@ def test_predictions_are_those_of_each_network(
     x = torch.randn(57, 3, dtype=torch.float64)
     expected = torch.stack([network(x) for network in networks])
     torch.testing.assert_close(together.predict(x), expected.detach(), rtol=1e-12, atol=1e-12)
-    own = torch.randn(4, 9, 3, dtype=torch.float64)
-    expected = torch.stack([network(part) for network, part in zip(networks, own, strict=True)])
-    torch.testing.assert_close(together.predict_each(own), expected.detach(), rtol=1e-12, atol=1e-12)
+    each = torch.randn(4, 9, 3, dtype=torch.float64)
+    expected = torch.stack([network(part) for network, part in zip(networks, each, strict=True)])
+    torch.testing.assert_close(
+        together.predict_each(own), expected.detach(), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_networks_come_back_as_they_went_in() -> None:

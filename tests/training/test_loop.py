@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import largest_relative_difference, train_alone
 from torch import Tensor, nn
 
 import farfield as ff
 from farfield.errors import DataError, SettingsError, TrainingError
 from farfield.training import Checkpoint, Fleet, TrainingSettings, batch_rows, fleet, train
+from oracles import largest_relative_difference, train_alone
 
 STEPS = 50
 ROWS, FEATURES, OUTPUTS = 37, 4, 2
@@ -115,9 +115,7 @@ def test_batch_norm_keeps_each_networks_statistics(batch_size: int | None) -> No
 
 @pytest.mark.parametrize("numbers", [16, 64, 16 * 37, 16 * 37 * 2])
 @pytest.mark.parametrize("name", ["layer-every", "residual"])
-def test_tiles_do_not_matter(
-    name: str, numbers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_do_not_matter(name: str, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # From one row of one network at a time to two networks with all rows.
     monkeypatch.setattr(fleet, "_TILE_NUMBERS", numbers)
     assert _compare(MODELS[name], None) < 1e-9
@@ -158,7 +156,7 @@ def test_dropout_masks_differ_between_networks() -> None:
     assert log.losses[0, 0] != log.losses[0, 1]
 
 
-class Interrupted(Exception):
+class InterruptedTrainingError(Exception):
     """Stands for a kill in the middle of training."""
 
 
@@ -178,12 +176,12 @@ def test_interrupted_training_gives_the_same_bits(
     def stop_at(epoch: int) -> Callable[[int], None]:
         def stop(done: int) -> None:
             if done == epoch:
-                raise Interrupted
+                raise InterruptedTrainingError
 
         return stop
 
     for epoch in (7, 13):
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedTrainingError):
             train(Fleet(members), x, y, settings, checkpoint=checkpoint, on_epoch=stop_at(epoch))
     resumed = Fleet(members)
     seen: list[int] = []
@@ -259,8 +257,6 @@ def test_shapes_that_do_not_suit() -> None:
     with pytest.raises(SettingsError, match="outputs of shape"):
         train(Fleet([MODELS["standard"]()]), x[:1], y[:1, :, :1], TrainingSettings(epochs=1))
     with pytest.raises(SettingsError, match="2 seeds were given for 1"):
-        train(
-            Fleet([MODELS["standard"]()]), x[:1], y[:1], TrainingSettings(epochs=1), seeds=[1, 2]
-        )
+        train(Fleet([MODELS["standard"]()]), x[:1], y[:1], TrainingSettings(epochs=1), seeds=[1, 2])
     with pytest.raises(SettingsError, match="no rows"):
         train(Fleet([MODELS["standard"]()]), x[:1, :0], y[:1, :0], TrainingSettings(epochs=1))

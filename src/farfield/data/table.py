@@ -33,6 +33,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
         frame = pd.read_parquet(path) if path.suffix in _PARQUET else _read_csv(path)
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path} is empty; it needs a header line and rows.") from error
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # pandas' and pyarrow's errors derive from these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise DataError(
@@ -51,4 +53,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8") as file:
         header = file.readline()
     separator = max(_SEPARATORS, key=header.count)
-    return pd.read_csv(path, sep=separator, skipinitialspace=True)
+    frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
+    if not isinstance(frame.index, pd.RangeIndex):
+        # pandas takes what the header does not name for an index.
+        raise DataError(f"{path} has rows with more fields than its header has names.")
+    # pandas would make the second of two equal names another one.
+    names = pd.read_csv(path, sep=separator, skipinitialspace=True, header=None, nrows=1, dtype=str)
+    frame.columns = [
+        written if isinstance(written, str) else made
+        for written, made in zip(names.iloc[0], frame.columns, strict=True)
+    ]
+    return frame

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from farfield.errors import SettingsError
-from farfield.networks import Norm
 from farfield.studies import toy_figures
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
@@ -59,7 +58,7 @@ class Settings:
     """
 
     seeds: int = 5
-    norm: Norm = "layer"
+    norm: str = "layer"
     activation: str = "relu"
     hidden: tuple[int, ...] = (128, 128)
     epochs: int = 3000

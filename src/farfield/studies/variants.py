@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from farfield.networks import Activation, Norm, NormAt, gaussian_init_, mlp
+from farfield.networks import Activation, NormAt, gaussian_init_, mlp
 
 NORM_NAMES = {"layer": "LayerNorm", "rms": "RMSNorm", "batch": "BatchNorm"}
 
@@ -26,11 +26,11 @@ class Variant:
 
     key: str
     label: str
-    norm: Norm | None
+    norm: str | None
     norm_at: NormAt
 
 
-def variants(norm: Norm, depth: int) -> tuple[Variant, ...]:
+def variants(norm: str, depth: int) -> tuple[Variant, ...]:
     """The standard network and one with the norm at the first, the last and every hidden layer.
 
     Args:
