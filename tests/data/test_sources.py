@@ -90,7 +90,7 @@ def test_download_once(source: Source, server: str) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_download_of_something_else(source: Source, server: str, tmp_path: Path) -> None:
     (tmp_path / "served" / "small.csv").write_bytes(b"an error page")
-    with pytest.raises(DataError, match="is not the published small.csv"):
+    with pytest.raises(DataError, match=r"is not the published small\.csv"):
         locate(replace(source, url=server))
 
 

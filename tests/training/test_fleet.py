@@ -27,7 +27,7 @@ def test_predictions_are_those_of_each_network(
     each = torch.randn(4, 9, 3, dtype=torch.float64)
     expected = torch.stack([network(part) for network, part in zip(networks, each, strict=True)])
     torch.testing.assert_close(
-        together.predict_each(own), expected.detach(), rtol=1e-12, atol=1e-12
+        together.predict_each(each), expected.detach(), rtol=1e-12, atol=1e-12
     )
 
 

@@ -54,7 +54,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         header = file.readline()
     separator = max(_SEPARATORS, key=header.count)
     frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
-    if not isinstance(frame.index, pd.RangeIndex):
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
         # pandas takes what the header does not name for an index.
         raise DataError(f"{path} has rows with more fields than its header has names.")
     # pandas would make the second of two equal names another one.
