@@ -20,6 +20,7 @@ from farfield.data import (
     split_by_threshold,
 )
 from farfield.errors import DataError, SettingsError
+from farfield.networks import mlp
 from farfield.studies import tabular_figures, tabular_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
@@ -143,6 +144,7 @@ class Settings:
             raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
         if self.xgboost_rounds < 1:
             raise SettingsError(f"xgboost_rounds is {self.xgboost_rounds}; it must be 1 or more.")
+        mlp(1, self.hidden, 1, activation=self.activation)  # refuses what it cannot build
         self.training()
 
     def training(self) -> TrainingSettings:

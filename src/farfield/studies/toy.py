@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from farfield.errors import SettingsError
+from farfield.networks import mlp
 from farfield.studies import toy_figures
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
@@ -32,6 +33,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quadratic": torch.square,
 }
 _GRID = 501
+# A prediction that changes less than this, in units of the range of the training targets, while
+# the distance doubles, is said to have settled.
+_SETTLED = 0.1
 
 QUICK = {"seeds": 2, "epochs": 300}
 """Settings of a first look."""
@@ -91,6 +95,7 @@ class Settings:
             raise SettingsError(f"noise_std is {self.noise_std}; it must be 0 or more.")
         if not self.hidden:
             raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
+        mlp(1, self.hidden, 1, activation=self.activation)  # refuses what it cannot build
         self.training()
 
     def training(self) -> TrainingSettings:
@@ -104,8 +109,8 @@ class Result:
 
     Attributes:
         settings: The settings.
-        metrics: For each function, variant and seed: the final training loss, the prediction at
-            -far, far/2 and far, and the largest absolute prediction.
+        metrics: For each function, variant and seed: the final training loss, the predictions at
+            -far, -far/2, far/2 and far, and the largest absolute prediction between.
         predictions: For each function, variant and seed: x and prediction on a grid.
         record: Settings, versions and machine.
     """
@@ -129,18 +134,26 @@ class Result:
         return table[list(labels)].rename(columns=labels)
 
     def growth(self) -> pd.DataFrame:
-        """|f(far)| / |f(far/2)| for each function (row) and variant (column), median over seeds.
+        """How much the prediction still changes far away, by function (row) and variant (column).
 
-        A network that grows like a line far away has 2, one that has settled has 1.
+        The larger of ``|f(far) - f(far/2)|`` and ``|f(-far) - f(-far/2)|``, divided by the range
+        of the training targets; median over seeds. A network that has settled has 0, one that
+        goes on like a line through the training interval has (far/2) / (length of the interval).
         """
-        ratio = self.metrics["at_far"].abs() / self.metrics["at_half_far"].abs()
-        labels = {v.key: v.label for v in _variants(self.settings)}
+        _, targets = _data(self.settings)
+        spread = {name: float(np.ptp(y[0].numpy())) for name, y in targets.items()}
+        frame = self.metrics
+        change = np.maximum(
+            (frame["at_far"] - frame["at_half_far"]).abs(),
+            (frame["at_minus_far"] - frame["at_minus_half_far"]).abs(),
+        )
         table = (
-            self.metrics.assign(ratio=ratio)
-            .groupby(["function", "variant"], sort=False)["ratio"]
+            frame.assign(change=change / frame["function"].map(spread))
+            .groupby(["function", "variant"], sort=False)["change"]
             .median()
             .unstack()
         )
+        labels = {v.key: v.label for v in _variants(self.settings)}
         return table[list(labels)].rename(columns=labels)
 
     def story(self) -> Story:
@@ -190,7 +203,7 @@ def run(
     workspace = Workspace.open(out, "toy", settings, resume=resume, overwrite=overwrite)
     x, targets = _data(settings)
     grid = torch.linspace(-settings.far, settings.far, _GRID)[:, None]
-    probe = torch.tensor([[-settings.far], [settings.far / 2], [settings.far]])
+    probe = settings.far * torch.tensor([[-1.0], [-0.5], [0.5], [1.0]])
     members = [(name, seed) for name in FUNCTIONS for seed in range(settings.seeds)]
     y = torch.stack([targets[name][seed] for name, seed in members])
     metrics, predictions = pd.DataFrame(), pd.DataFrame()
@@ -266,8 +279,9 @@ def _metrics(
             "seed": [seed for _, seed in members],
             "train_mse": losses,
             "at_minus_far": at_probe[:, 0],
-            "at_half_far": at_probe[:, 1],
-            "at_far": at_probe[:, 2],
+            "at_minus_half_far": at_probe[:, 1],
+            "at_half_far": at_probe[:, 2],
+            "at_far": at_probe[:, 3],
             "max_abs_prediction": np.abs(on_grid).max(axis=1),
         }
     )
@@ -305,8 +319,10 @@ def _story(result: Result) -> Story:
                 result.summary().rename_axis(index="target function", columns=None),
             ),
             Table(
-                f"Growth |f({far:g})| / |f({far / 2:g})|, median over seeds: 2 is growth like a "
-                "line, 1 is a prediction that has settled.",
+                f"Change of the prediction from |x| = {far / 2:g} to {far:g} (the larger of both "
+                "ends), in units of the range of the training targets, median over seeds: 0 is a "
+                f"prediction that has settled, {far / 2 / (high - low):.2g} one that goes on like "
+                "a line through the training interval.",
                 result.growth()
                 .map(lambda value: f"{value:.2f}")
                 .rename_axis(index="target function", columns=None),
@@ -352,30 +368,28 @@ def _training_points(settings: Settings) -> dict[str, tuple[np.ndarray, np.ndarr
 
 
 def _answer(result: Result) -> str:
-    """The verdict in a sentence, from the growth between far/2 and far and from |f(far)|."""
+    """The verdict in a sentence or two, from the change far away and from |f(far)|."""
     settings = result.settings
     norm, far = NORM_NAMES[settings.norm], settings.far
+    growth = result.growth()
+    standard, normed = growth["Standard"], growth.drop(columns="Standard")
+    still = int((normed.max(axis=1) < _SETTLED).sum())
+    if still == len(normed):
+        verdict = f"Yes: one {norm} stops the growth"
+    elif (normed.max(axis=1) >= _SETTLED).all():
+        verdict = f"No: {norm} does not prevent the growth"
+    else:
+        verdict = f"In part: {norm} stops the growth for {still} of {len(normed)} functions"
     size = result.metrics.assign(size=result.metrics["at_far"].abs())
     means = size.groupby(["function", "variant"], sort=False)["size"].mean().unstack()
-    normed = means.drop(columns="standard")
+    largest = means.drop(columns="standard").max(axis=1)
     parts = [
-        f"{name}: {means.loc[name, 'standard']:.3g} against at most {normed.loc[name].max():.3g}"
-        for name in means.index
+        f"{name} {means.loc[name, 'standard']:.3g} / {largest[name]:.3g}" for name in means.index
     ]
-    growth = result.growth()
-    standard = growth.iloc[:, 0]
-    worst = growth.iloc[:, 1:].max(axis=1)
-    halted = int((worst < 1.2).sum())
-    verdict = (
-        f"One {norm} keeps the prediction bounded"
-        if halted == len(worst)
-        else f"{norm} does not prevent the growth"
-        if halted == 0
-        else f"{norm} halts the growth for {halted} of {len(worst)} functions"
-    )
     return (
-        f"{verdict}. From x = {far / 2:g} to {far:g} the standard network's output grows by "
-        f"{standard.min():.2f} to {standard.max():.2f} times, that of the networks with {norm} by "
-        f"{growth.iloc[:, 1:].min().min():.2f} to {worst.max():.2f} times. Mean |f({far:g})|, "
-        f"standard network against {norm}: {'; '.join(parts)}."
+        f"{verdict}. From |x| = {far / 2:g} to {far:g} the standard network's prediction changes by "
+        f"{standard.min():.2f} to {standard.max():.2f} times the range of the training targets, "
+        f"that of the networks with {norm} by {normed.min(axis=None):.2f} to "
+        f"{normed.max(axis=None):.2f} times. Mean |f({far:g})|, standard network / largest with "
+        f"{norm}: {', '.join(parts)}."
     )
