@@ -21,6 +21,7 @@ def test_numbers_are_those_of_networks_trained_alone() -> None:
     result = toy.run(SMALL)
     x = torch.linspace(-3, 3, 20)[:, None]
     far = torch.tensor([[25.0]])
+    at_far = result.metrics.set_index(["function", "variant", "seed"])["at_far"]
     for name, target in (("sine", torch.sin(x)), ("linear", x), ("quadratic", x**2)):
         for variant, norm, norm_at in (
             ("standard", None, "every"),
@@ -31,9 +32,7 @@ def test_numbers_are_those_of_networks_trained_alone() -> None:
             network = ff.mlp(1, [16, 16], 1, norm=norm, norm_at=norm_at)
             ff.gaussian_init_(network, generator=torch.Generator().manual_seed(1))
             alone = train_alone(network, x, target, [[torch.arange(20)]] * 30, 1e-3)
-            own = result.metrics.query("function == @name and variant == @variant and seed == 1")[
-                "at_far"
-            ].item()
+            own = at_far[name, variant, 1]
             # float32, 30 steps of Adam: rounding grows to some 1e-5 of the output.
             assert own == pytest.approx(alone(far).item(), rel=1e-3, abs=1e-3)
 
@@ -70,7 +69,8 @@ def test_without_norm_grows_and_with_layer_norm_settles() -> None:
 
 def test_batch_norm_does_not_prevent_the_growth() -> None:
     result = toy.run(toy.Settings(seeds=1, epochs=400, hidden=(64, 64), norm="batch"))
-    assert (result.growth() > 0.5).all(axis=None)
+    assert (result.growth() > 0.1).all(axis=None)
+    assert (result.growth().loc[["linear", "quadratic"]] > 1.0).all(axis=None)
     assert result.story().answer.startswith("No: BatchNorm does not prevent the growth")
 
 

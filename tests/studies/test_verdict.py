@@ -53,8 +53,8 @@ def test_pairing_by_seed_tells_apart_what_intervals_would_not() -> None:
         _metrics(
             {
                 "standard": list(base),
-                "first": list(base + [0.10, 0.11, 0.10]),
-                "every": list(base + [0.05, 0.06, 0.05]),
+                "first": list(base + np.array([0.10, 0.11, 0.10])),
+                "every": list(base + np.array([0.05, 0.06, 0.05])),
             }
         ),
         LABELS,

@@ -6,7 +6,6 @@ it. With ``activation="gelu"`` or ``"silu"`` this is Fig. 5, with ``norm="batch"
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from torch import Tensor
 
 from farfield.errors import SettingsError
 from farfield.networks import mlp
-from farfield.studies import toy_figures
+from farfield.studies import toy_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.statistics import mean
-from farfield.studies.story import Figure, Story, Table
+from farfield.studies.story import Story
 from farfield.studies.variants import NORM_NAMES, Variant, draw, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import Fleet, TrainingSettings, train
@@ -33,9 +32,6 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quadratic": torch.square,
 }
 _GRID = 501
-# A prediction that changes less than this, in units of the range of the training targets, while
-# the distance doubles, is said to have settled.
-_SETTLED = 0.1
 
 QUICK = {"seeds": 2, "epochs": 300}
 """Settings of a first look."""
@@ -123,7 +119,7 @@ class Result:
     def summary(self) -> pd.DataFrame:
         """|f(far)| for each function (row) and variant (column), mean and interval over seeds."""
         frame = self.metrics.assign(size=self.metrics["at_far"].abs())
-        labels = {v.key: v.label for v in _variants(self.settings)}
+        labels = {variant.key: variant.label for variant in self.compared()}
         table = frame.pivot_table(
             index="function",
             columns="variant",
@@ -140,8 +136,7 @@ class Result:
         of the training targets; median over seeds. A network that has settled has 0, one that
         goes on like a line through the training interval has (far/2) / (length of the interval).
         """
-        _, targets = _data(self.settings)
-        spread = {name: float(np.ptp(y[0].numpy())) for name, y in targets.items()}
+        spread = {name: float(np.ptp(y)) for name, (_, y) in self.training_points().items()}
         frame = self.metrics
         change = np.maximum(
             (frame["at_far"] - frame["at_half_far"]).abs(),
@@ -153,12 +148,21 @@ class Result:
             .median()
             .unstack()
         )
-        labels = {v.key: v.label for v in _variants(self.settings)}
+        labels = {variant.key: variant.label for variant in self.compared()}
         return table[list(labels)].rename(columns=labels)
+
+    def compared(self) -> tuple[Variant, ...]:
+        """The networks compared, in order."""
+        return _variants(self.settings)
+
+    def training_points(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Inputs and the first seed's targets of each function."""
+        x, targets = _data(self.settings)
+        return {name: (x.numpy()[:, 0], y[0].numpy()[:, 0]) for name, y in targets.items()}
 
     def story(self) -> Story:
         """The report's content."""
-        return _story(self)
+        return toy_story.story(self)
 
 
 def run(
@@ -298,98 +302,4 @@ def _predictions(
             "x": np.tile(grid, len(members)),
             "prediction": on_grid.ravel(),
         }
-    )
-
-
-def _story(result: Result) -> Story:
-    settings = result.settings
-    norm, far = NORM_NAMES[settings.norm], settings.far
-    low, high = settings.interval
-    return Story(
-        title=f"How networks leave their training interval ({settings.activation}, {norm})",
-        question=(
-            f"Networks learn a function between {low:g} and {high:g}. What do they say at "
-            f"{far:g}, and does one {norm} keep the answer within bounds?"
-        ),
-        answer=_answer(result),
-        tables=(
-            Table(
-                f"Size of the prediction at x = {far:g}, |f({far:g})|: mean and 95 % confidence "
-                f"interval over {settings.seeds} seeds.",
-                result.summary().rename_axis(index="target function", columns=None),
-            ),
-            Table(
-                f"Change of the prediction from |x| = {far / 2:g} to {far:g} (the larger of both "
-                "ends), in units of the range of the training targets, median over seeds: 0 is a "
-                f"prediction that has settled, {far / 2 / (high - low):.2g} one that goes on like "
-                "a line through the training interval.",
-                result.growth()
-                .map(lambda value: f"{value:.2f}")
-                .rename_axis(index="target function", columns=None),
-            ),
-        ),
-        figures=(
-            Figure(
-                "predictions",
-                f"Predictions from {-far:g} to {far:g} (mean over {settings.seeds} seeds; bands "
-                "are 95 % confidence intervals of the mean). Grey: the training interval; black "
-                "dots: the training points. Top: full range; bottom: the same, cut to the range "
-                "of the network with the norm.",
-                functools.partial(
-                    toy_figures.predictions,
-                    frame=result.predictions,
-                    compared=_variants(settings),
-                    interval=settings.interval,
-                    training_points=_training_points(settings),
-                ),
-                size=(10.0, 6.0),
-            ),
-        ),
-        notes=(
-            f"Functions: sin(x), x and x squared on {settings.points} evenly spaced points from "
-            f"{low:g} to {high:g}, noise of standard deviation {settings.noise_std:g}. The paper "
-            "does not state the interval, the noise, the functions' scales or the plotted range.",
-            f"{settings.epochs} steps of Adam at {settings.learning_rate:g} on the full batch, "
-            f"hidden widths {', '.join(map(str, settings.hidden))}; predictions in evaluation "
-            "mode.",
-            "Published: only as a figure, without numbers to compare with.",
-        ),
-        source=(
-            "Ziomek, Whittle and Osborne, Just One Layer Norm Guarantees Stable Extrapolation "
-            "(NeurIPS 2025), section 4.1, Figures 1, 5 and 6."
-        ),
-        rerun=f"farfield.studies.toy.run(farfield.studies.toy.{settings!r})",
-    )
-
-
-def _training_points(settings: Settings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    x, targets = _data(settings)
-    return {name: (x.numpy()[:, 0], y[0].numpy()[:, 0]) for name, y in targets.items()}
-
-
-def _answer(result: Result) -> str:
-    """The verdict in a sentence or two, from the change far away and from |f(far)|."""
-    settings = result.settings
-    norm, far = NORM_NAMES[settings.norm], settings.far
-    growth = result.growth()
-    standard, normed = growth["Standard"], growth.drop(columns="Standard")
-    still = int((normed.max(axis=1) < _SETTLED).sum())
-    if still == len(normed):
-        verdict = f"Yes: one {norm} stops the growth"
-    elif (normed.max(axis=1) >= _SETTLED).all():
-        verdict = f"No: {norm} does not prevent the growth"
-    else:
-        verdict = f"In part: {norm} stops the growth for {still} of {len(normed)} functions"
-    size = result.metrics.assign(size=result.metrics["at_far"].abs())
-    means = size.groupby(["function", "variant"], sort=False)["size"].mean().unstack()
-    largest = means.drop(columns="standard").max(axis=1)
-    parts = [
-        f"{name} {means.loc[name, 'standard']:.3g} / {largest[name]:.3g}" for name in means.index
-    ]
-    return (
-        f"{verdict}. From |x| = {far / 2:g} to {far:g} the standard network's prediction changes by "
-        f"{standard.min():.2f} to {standard.max():.2f} times the range of the training targets, "
-        f"that of the networks with {norm} by {normed.min(axis=None):.2f} to "
-        f"{normed.max(axis=None):.2f} times. Mean |f({far:g})|, standard network / largest with "
-        f"{norm}: {', '.join(parts)}."
     )
