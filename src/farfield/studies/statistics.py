@@ -51,7 +51,26 @@ def mean(values: Sequence[float] | np.ndarray | pd.Series, confidence: float = 0
     if len(array) < 2:
         return Mean(float(array.mean()), float("nan"))
     quantile = stats.t.ppf(0.5 + confidence / 2, len(array) - 1)
-    return Mean(float(array.mean()), float(quantile * array.std(ddof=1) / np.sqrt(len(array))))
+    error = float(spread(array)) * np.sqrt(1 / (len(array) - 1))
+    return Mean(float(array.mean()), float(quantile * error))
+
+
+def spread(values: Float[np.ndarray, "n *columns"]) -> Float[np.ndarray, "*columns"]:
+    """The standard deviation ``sqrt(mean (v - mean v)^2)`` of each column, at any scale.
+
+    Args:
+        values: Rows of numbers.
+
+    Returns:
+        One number for each column, exactly 0 for a constant one.
+    """
+    # In units of the largest deviation, so that squares neither overflow nor vanish.
+    deviation = values - values.mean(axis=0)
+    largest = np.abs(deviation).max(axis=0)
+    unit = np.where(largest > 0, largest, 1.0)
+    found: np.ndarray = unit * np.sqrt(((deviation / unit) ** 2).mean(axis=0))
+    # The mean of equal numbers may differ from them in the last digit.
+    return np.asarray(np.where(np.ptp(values, axis=0) == 0, 0.0, found))
 
 
 def scores(
@@ -72,9 +91,9 @@ def scores(
     # In units of the largest number, so that squares neither overflow nor vanish.
     unit = max(float(np.abs(target).max()), float(np.abs(prediction).max())) or 1.0
     error = (prediction - target) / unit
-    spread = float((((target - target.mean()) / unit) ** 2).sum())
+    total = float((((target - target.mean()) / unit) ** 2).sum())
     return {
-        "r2": 1.0 - float((error**2).sum()) / spread if spread > 0 else float("nan"),
+        "r2": 1.0 - float((error**2).sum()) / total if total > 0 else float("nan"),
         "rmse": unit * float(np.sqrt((error**2).mean())),
         "mae": unit * float(np.abs(error).mean()),
         "max_abs_prediction": float(np.abs(prediction).max()),

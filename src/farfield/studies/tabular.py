@@ -24,7 +24,7 @@ from farfield.networks import mlp
 from farfield.studies import tabular_figures, tabular_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
-from farfield.studies.statistics import scores
+from farfield.studies.statistics import scores, spread
 from farfield.studies.story import Story
 from farfield.studies.tabular_models import (
     Split,
@@ -351,11 +351,11 @@ def distances(prepared: Prepared, domains: Domains) -> np.ndarray:
         of that domain's features (constant features in their own units); 0 inside.
     """
     inside = prepared.features[domains.inside]
-    spread = inside.std(axis=0)
-    spread[spread == 0] = 1.0
+    unit = spread(inside)
+    unit[unit == 0] = 1.0
     found = np.zeros(len(prepared.target))
-    tree = KDTree(inside / spread)
-    nearest, _ = tree.query(prepared.features[domains.outside] / spread, workers=-1)
+    tree = KDTree(inside / unit)
+    nearest, _ = tree.query(prepared.features[domains.outside] / unit, workers=-1)
     found[domains.outside] = nearest
     return found
 

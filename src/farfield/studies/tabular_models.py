@@ -14,6 +14,7 @@ from torch import Tensor
 
 from farfield.data import Domains, Prepared, train_test_rows
 from farfield.errors import DataError, MissingExtraError
+from farfield.studies.statistics import spread
 from farfield.studies.variants import Variant, draw
 from farfield.studies.workspace import Workspace
 from farfield.training import Checkpoint, Fleet, train
@@ -74,10 +75,8 @@ class _Scale:
         if not wanted:
             return cls(np.zeros(values.shape[1]), np.ones(values.shape[1]))
         shift = values.mean(axis=0)
-        unit = values.std(axis=0)
-        # The mean of equal numbers may differ from them in the last digit.
-        unit[np.ptp(values, axis=0) == 0] = 1.0
-        return cls(shift, unit)
+        unit = spread(values)
+        return cls(shift, np.where(unit > 0, unit, 1.0))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         standard: np.ndarray = (values - self.shift) / self.unit
@@ -199,8 +198,14 @@ def fit_xgboost(
 
     Raises:
         MissingExtraError: XGBoost is not installed.
+        DataError: A target too large for it.
     """
     xgboost = load_xgboost()
+    if np.abs(prepared.target).max() > np.finfo(np.float32).max:
+        raise DataError(
+            "XGBoost works in float32, and the target has values above 3e38; rescale it, or leave "
+            "XGBoost out with --no-xgboost."
+        )
     outcome = []
     for split in splits:
         model = xgboost.XGBRegressor(

@@ -101,14 +101,15 @@ def _answer(result: Result) -> str:
         verdict = f"In part: {norm} stops the growth for {still} of {len(normed)} functions"
     size = result.metrics.assign(size=result.metrics["at_far"].abs())
     means = size.groupby(["function", "variant"], sort=False)["size"].mean().unstack()
-    largest = means.drop(columns="standard").max(axis=1)
+    own, largest = means["standard"], means.drop(columns="standard").max(axis=1)
     parts = [
-        f"{name} {means.loc[name, 'standard']:.3g} / {largest[name]:.3g}" for name in means.index
+        f"{name} {mean_size:.3g} / {largest[name]:.3g}"
+        for name, mean_size in zip(result.training_points(), own, strict=True)
     ]
     return (
         f"{verdict}. From |x| = {far / 2:g} to {far:g} the standard network's prediction changes "
         f"by {standard.min():.2f} to {standard.max():.2f} times the range of the training "
-        f"targets, that of the networks with {norm} by {normed.min(axis=None):.2f} to "
-        f"{normed.max(axis=None):.2f} times. Mean |f({far:g})|, standard network / largest with "
+        f"targets, that of the networks with {norm} by {normed.to_numpy().min():.2f} to "
+        f"{normed.to_numpy().max():.2f} times. Mean |f({far:g})|, standard network / largest with "
         f"{norm}: {', '.join(parts)}."
     )
