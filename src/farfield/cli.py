@@ -352,7 +352,9 @@ def _print_result(result: Result) -> None:
 
 def _print_frame(console: Console, frame: pd.DataFrame) -> None:
     named = frame.reset_index()
-    table = Table(*(str(column) for column in named.columns), box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(named.columns):
+        table.add_column(str(column), no_wrap=index == 0, vertical="bottom")
     for row in named.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
     console.print(table)

@@ -24,6 +24,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "axes.titlesize": 11,
     "legend.frameon": False,
+    "legend.handlelength": 3.2,  # long enough to tell the line styles apart
     "lines.linewidth": 1.6,
     "figure.dpi": 100,
     # The same figure gives the same file.

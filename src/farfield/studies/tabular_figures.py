@@ -26,8 +26,9 @@ def histogram(
     """
     axes = figure.subplots()
     values = np.concatenate([frame["prediction"], frame["target"]])
-    edges = np.histogram_bin_edges(values, bins=60).tolist()
     truth = frame.drop_duplicates("row")["target"]
+    bins = int(np.clip(3 * np.sqrt(len(truth)), 15, 60))
+    edges = np.histogram_bin_edges(values, bins=bins).tolist()
     axes.hist(
         truth, edges, weights=_share(truth), color=SHADE, alpha=0.4, label="true values", log=True
     )
@@ -148,6 +149,7 @@ def _lowess(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         values.to_numpy(),
         positions,
         frac=0.5,
+        it=0,  # no down-weighting of outliers: large errors are what is looked for
         delta=0.01 * float(np.ptp(positions)),
         return_sorted=True,
     )

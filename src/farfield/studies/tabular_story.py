@@ -111,7 +111,14 @@ def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
     )
     published = result.framing.published
     if not published:
-        return (full,)
+        headline = ["R2, in domain", "R2, out of domain", "largest |prediction|, out of domain"]
+        return (
+            Table(
+                "In short: how well each model predicts, and how large its predictions get.",
+                summary(result)[headline],
+            ),
+            full,
+        )
     grouped = result.metrics.groupby(["variant", "domain"])["r2"]
     beside = pd.DataFrame(
         {

@@ -12,8 +12,8 @@ from farfield.studies.variants import NORM_NAMES
 if TYPE_CHECKING:
     from farfield.studies.toy import Result
 
-# A prediction that changes less than this, in units of the range of the training targets, while
-# the distance doubles, is said to have settled.
+# A norm is said to stop the growth if, while the distance doubles, the predictions of all networks
+# with it change less than this part of the standard network's change.
 _SETTLED = 0.1
 
 
@@ -92,10 +92,10 @@ def _answer(result: Result) -> str:
     norm, far = NORM_NAMES[settings.norm], settings.far
     growth = result.growth()
     standard, normed = growth["Standard"], growth.drop(columns="Standard")
-    still = int((normed.max(axis=1) < _SETTLED).sum())
+    still = int((normed.max(axis=1) < _SETTLED * standard).sum())
     if still == len(normed):
         verdict = f"Yes: one {norm} stops the growth"
-    elif (normed.max(axis=1) >= _SETTLED).all():
+    elif still == 0:
         verdict = f"No: {norm} does not prevent the growth"
     else:
         verdict = f"In part: {norm} stops the growth for {still} of {len(normed)} functions"

@@ -40,8 +40,8 @@ def verdict(metrics: pd.DataFrame, labels: Mapping[str, str]) -> str:
     others = [labels[key] for key in tied if key != taken]
     if others and len(outside) > 1:
         sentences.append(
-            f"Out of domain it cannot be told apart from {_listed(others)}: the difference "
-            "between them is within its confidence interval."
+            f"Out of domain it cannot be told apart from {_listed(others)}: their differences "
+            "are within chance (95 % intervals that include 0)."
         )
     if len(outside) < 2:
         sentences.append("With a single seed, differences cannot be told from chance.")
