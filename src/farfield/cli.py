@@ -282,9 +282,8 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     if code == _INTERRUPTED:  # recent versions of typer turn Ctrl-C into this code themselves
-        again = _command() if "--resume" in sys.argv else f"{_command()} --resume"
-        again = again.replace(" --overwrite", "")
-        print(f"\nStopped; what was finished is kept. Go on with: {again}", file=sys.stderr)
+        kept = "Stopped; what was finished is kept. Go on with:"
+        print(f"\n{kept} {_command()} --resume", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -304,7 +303,9 @@ def _usage(error: Any) -> str:
 
 
 def _command() -> str:
-    return shlex.join(["farfield", *sys.argv[1:]])
+    """The command as given, but for what to do with an earlier run."""
+    given = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+    return shlex.join(["farfield", *given])
 
 
 def _set_threads(threads: int | None) -> None:

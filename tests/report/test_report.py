@@ -49,7 +49,7 @@ def test_page_is_one_file_with_everything(table: pd.DataFrame, tmp_path: Path) -
     assert story.answer[:40] in text
     outline = _outline(page)
     assert outline.tags.count("figure") == 3
-    assert outline.tags.count("table") == 2
+    assert outline.tags.count("table") == 3
     assert not {"script", "link", "iframe"} & set(outline.tags)
     assert all(address.startswith("data:image/svg+xml;base64,") for address in outline.addresses)
     for address in outline.addresses:

@@ -10,7 +10,7 @@ from farfield.studies import tabular, toy
 # On so small a table the networks soon fit the noise: of 30, 60, 100, 200 and 500 epochs, the
 # in-domain R2 of all of them is near its best at 60.
 DIABETES = tabular.Settings(
-    target="target", split_column="bmi", threshold=30.0, seeds=10, epochs=60
+    target="progression", split_column="bmi", threshold=30.0, seeds=10, epochs=60
 )
 
 
@@ -37,7 +37,7 @@ def run(
         OutputError: The folder holds a run, or cannot be written to.
     """
     out = Path(out)
-    table = load_diabetes()
+    table = load_diabetes().rename(columns={"target": "progression"})
     toy_result = toy.run(out=out / "toy", resume=resume, overwrite=overwrite, progress=progress)
     diabetes_result = tabular.run(
         table,

@@ -104,36 +104,39 @@ def story(result: Result) -> Story:
 
 
 def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
-    full = Table(
-        f"Scores over {result.settings.seeds} seeds, mean and 95 % confidence interval. In "
-        "domain: the held-back rows of the training domain.",
-        summary(result),
-    )
-    published = result.framing.published
-    if not published:
-        headline = ["R2, in domain", "R2, out of domain", "largest |prediction|, out of domain"]
-        return (
-            Table(
-                "In short: how well each model predicts, and how large its predictions get.",
-                summary(result)[headline],
+    full = summary(result)
+    details = [
+        Table(
+            f"All scores {title}, mean and 95 % confidence interval over "
+            f"{result.settings.seeds} seeds.",
+            full[[f"{metric}, {title}" for metric in METRICS.values()]].set_axis(
+                list(METRICS.values()), axis=1
             ),
-            full,
         )
-    grouped = result.metrics.groupby(["variant", "domain"])["r2"]
-    beside = pd.DataFrame(
-        {
-            f"R2 {DOMAINS[domain]}, {origin}": [
-                str(mean(grouped.get_group((key, domain))))
-                if origin == "measured"
-                else published.get((key, domain), "")
-                for key in names
-            ]
-            for domain in ("out", "in")
-            for origin in ("measured", "published")
-        },
-        index=pd.Index(names.values(), name="model"),
+        for title in (DOMAINS["out"], DOMAINS["in"])
+    ]
+    if result.framing.published:
+        return (_beside_published(result, names), *details)
+    short = ["R2, in domain", "R2, out of domain", "largest |prediction|, out of domain"]
+    caption = "In short: how well each model predicts, and how large its predictions get."
+    return (Table(caption, full[short]), *details)
+
+
+def _beside_published(result: Result, names: dict[str, str]) -> Table:
+    measured = result.metrics.groupby(["variant", "domain"])["r2"]
+    columns = {}
+    for domain in ("out", "in"):
+        columns[f"R2 {DOMAINS[domain]}, measured"] = [
+            str(mean(measured.get_group((key, domain)))) for key in names
+        ]
+        columns[f"R2 {DOMAINS[domain]}, published"] = [
+            result.framing.published.get((key, domain), "") for key in names
+        ]
+    return Table(
+        "R2 beside the published table; measured: mean and 95 % confidence interval over "
+        f"{result.settings.seeds} seeds; in domain: the held-back rows of the training domain.",
+        pd.DataFrame(columns, index=pd.Index(names.values(), name="model")),
     )
-    return (Table("R2 beside the published table.", beside), full)
 
 
 def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
