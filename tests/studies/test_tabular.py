@@ -17,6 +17,7 @@ from farfield.data import prepare, split_by_threshold
 from farfield.errors import DataError, MissingExtraError, SettingsError, TrainingError
 from farfield.studies import tabular
 from farfield.studies.tabular import Settings
+from farfield.studies.tabular_scores import distances
 from oracles import train_alone
 
 SMALL = Settings(
@@ -128,7 +129,7 @@ def test_distance_is_that_of_a_full_search(table: pd.DataFrame) -> None:
     unit = inside.std(0)
     unit[unit == 0] = 1
     expected = cdist(prepared.features[domains.outside] / unit, inside / unit).min(1)
-    got = tabular.distances(prepared, domains)
+    got = distances(prepared, domains)
     assert np.allclose(got[domains.outside], expected)
     assert (got[domains.inside] == 0).all()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import KDTree
 
 from farfield.data import (
     Domains,
@@ -24,15 +23,14 @@ from farfield.networks import mlp
 from farfield.studies import tabular_figures, tabular_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
-from farfield.studies.statistics import scores, spread
 from farfield.studies.story import Story
 from farfield.studies.tabular_models import (
-    Split,
     draw_splits,
     fit_networks,
     fit_xgboost,
     load_xgboost,
 )
+from farfield.studies.tabular_scores import Scores
 from farfield.studies.variants import Variant, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import TrainingSettings
@@ -260,7 +258,7 @@ def run(
         resume=resume,
         overwrite=overwrite,
     )
-    collected = _Collected(prepared, domains, settings.split_column)
+    collected = Scores(prepared, domains, settings.split_column)
     compared = variants("layer", len(settings.hidden))
     with Steps(settings.epochs * len(compared), progress) as steps:
         for variant in compared:
@@ -292,72 +290,6 @@ def run(
             source=framing.source or f"Data: {name}.",
         ),
     )
-
-
-class _Collected:
-    """Scores and predictions of the models that are finished."""
-
-    def __init__(self, prepared: Prepared, domains: Domains, split_column: str | None) -> None:
-        self.metrics = pd.DataFrame()
-        self.predictions = pd.DataFrame()
-        self._prepared = prepared
-        self._split_column = split_column
-        self._distance = distances(prepared, domains)
-
-    def add(self, model: str, splits: Sequence[Split], outcome: Sequence[np.ndarray]) -> None:
-        """Score one model: ``outcome`` holds, for each split, predictions of its test rows."""
-        rows, parts = [], []
-        for split, predicted in zip(splits, outcome, strict=True):
-            cut = len(split.test)
-            for domain, own, values in (
-                ("in", split.test, predicted[:cut]),
-                ("out", split.outside, predicted[cut:]),
-            ):
-                target = self._prepared.target[own]
-                rows.append(
-                    {
-                        "variant": model,
-                        "seed": split.seed,
-                        "domain": domain,
-                        "rows": len(own),
-                        **scores(target, values),
-                    }
-                )
-                part = {
-                    "variant": model,
-                    "seed": split.seed,
-                    "domain": domain,
-                    "row": self._prepared.rows[own],
-                    "target": target,
-                    "prediction": values,
-                    "distance": self._distance[own],
-                }
-                if self._split_column is not None:
-                    part["split"] = self._prepared.frame[self._split_column].to_numpy()[own]
-                parts.append(pd.DataFrame(part))
-        self.metrics = pd.concat([self.metrics, pd.DataFrame(rows)], ignore_index=True)
-        self.predictions = pd.concat([self.predictions, *parts], ignore_index=True)
-
-
-def distances(prepared: Prepared, domains: Domains) -> np.ndarray:
-    """Each row's distance from the training domain.
-
-    Args:
-        prepared: The table.
-        domains: Its two sides.
-
-    Returns:
-        The Euclidean distance to the nearest row of the training domain, in standard deviations
-        of that domain's features (constant features in their own units); 0 inside.
-    """
-    inside = prepared.features[domains.inside]
-    unit = spread(inside)
-    unit[unit == 0] = 1.0
-    found = np.zeros(len(prepared.target))
-    tree = KDTree(inside / unit)
-    nearest, _ = tree.query(prepared.features[domains.outside] / unit, workers=-1)
-    found[domains.outside] = nearest
-    return found
 
 
 def _domains(prepared: Prepared, settings: Settings) -> Domains:
