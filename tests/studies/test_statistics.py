@@ -47,12 +47,18 @@ def test_interval_covers_as_often_as_it_says(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (Mean(0.5012, 0.0213), "0.50 ± 0.02"),
-        (Mean(0.5012, 0.0013), "0.501 ± 0.001"),
+        (Mean(0.5012, 0.0213), "0.501 ± 0.021"),
+        (Mean(0.5012, 0.0013), "0.5012 ± 0.0013"),
+        (Mean(0.00312, 0.0002), "0.00312 ± 0.00020"),
+        (Mean(395.92, 18.56), "396 ± 19"),
+        (Mean(200123.0, 29456.0), "200123 ± 29456"),
+        (Mean(-0.001, 2.12), "0.0 ± 2.1"),
         (Mean(0.5, float("nan")), "0.5"),
         (Mean(float("nan"), float("nan")), "undefined"),
-        (Mean(12345.6, 321.0), "1.23e+04 ± 3.2e+02"),
-        (Mean(-0.25, 0.0), "-0.25 ± 0.00"),
+        (Mean(1.2345e12, 3.21e10), "(1.235 ± 0.032)e+12"),
+        (Mean(1.2345e-7, float("nan")), "(1.23)e-07"),
+        (Mean(-0.25, 0.0), "-0.25 ± 0"),
+        (Mean(0.0, 0.0), "0 ± 0"),
     ],
 )
 def test_as_text(value: Mean, text: str) -> None:

@@ -24,17 +24,24 @@ class Mean:
     half_width: float
 
     def __str__(self) -> str:
-        """For example ``0.50 ± 0.02``, with as many digits as the interval warrants."""
+        """For example ``0.501 ± 0.021``: two significant digits of the interval."""
         if not np.isfinite(self.value):
             return "undefined"
-        if not np.isfinite(self.half_width):
-            return f"{self.value:.3g}"
-        digits = 2
-        if 0 < self.half_width < 0.01 <= abs(self.value):
-            digits = 3
-        if max(abs(self.value), self.half_width) >= 1000:
-            return f"{self.value:.3g} ± {self.half_width:.2g}"
-        return f"{self.value:.{digits}f} ± {self.half_width:.{digits}f}"
+        size = max(abs(self.value), self.half_width if np.isfinite(self.half_width) else 0.0)
+        exponent = int(np.floor(np.log10(size))) if size > 0 else 0
+        if not -4 <= exponent <= 6:
+            unit = 10.0**exponent
+            return f"({_rounded(self.value / unit, self.half_width / unit)})e{exponent:+03d}"
+        return _rounded(self.value, self.half_width)
+
+
+def _rounded(value: float, half_width: float) -> str:
+    if not half_width > 0:  # none, or 0
+        text = f"{value:.3g}"
+        return text if np.isnan(half_width) else f"{text} ± 0"
+    decimals = max(0, 1 - int(np.floor(np.log10(half_width))))
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return f"{round(value, decimals) + 0.0:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 def mean(values: Sequence[float] | np.ndarray | pd.Series, confidence: float = 0.95) -> Mean:
