@@ -125,7 +125,7 @@ def test_a_run_is_kept_resumed_and_replaced_as_asked(
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == first
     code, _, err = command(*arguments, "--resume", "--seeds", 3)
     assert code == 2
-    assert "its seeds is 2, now asked 3" in err
+    assert "its seeds is 2, now it would be 3" in err
     assert command(*arguments, "--overwrite", "--seeds", 3)[0] == 0
 
 
@@ -190,6 +190,11 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "negative seeds": (("extrapolate", "CSV", *SPLIT, "--seeds", -3), "seeds is -3"),
     "zero epochs": (("reproduce", "toy", "--epochs", 0), "epochs is 0"),
     "zero threads": (("reproduce", "toy", "--threads", 0), "threads is 0"),
+    "too many threads": (("reproduce", "toy", "--threads", 99999), "threads is 99999"),
+    "huge network": (
+        ("extrapolate", "CSV", *SPLIT, "--hidden", "8,-1"),
+        "a hidden width is -1",
+    ),
     "bad widths": (("extrapolate", "CSV", *SPLIT, "--hidden", "8,x"), "'8,x' are not whole"),
     "zero width": (("extrapolate", "CSV", *SPLIT, "--hidden", "8,0"), "a hidden width is 0"),
     "zero batch": (("extrapolate", "CSV", *SPLIT, "--batch-size", 0), "batch_size is 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -299,7 +300,7 @@ def _usage(error: Any) -> str:
     if message.startswith("No such command") and where.endswith("reproduce"):
         studies = ", ".join(entry.name for entry in CATALOGUE)
         message = f"{message.replace('command', 'study')} The studies are {studies}."
-    return f"{message} See `{where} --help`."
+    return f"{message.rstrip('.')}. See `{where} --help`."
 
 
 def _command() -> str:
@@ -311,8 +312,11 @@ def _command() -> str:
 def _set_threads(threads: int | None) -> None:
     if threads is None:
         return
-    if threads < 1:
-        raise SettingsError(f"threads is {threads}; it must be at least 1.")
+    cores = os.cpu_count() or 1
+    if not 1 <= threads <= cores:
+        raise SettingsError(
+            f"threads is {threads}; it must be at least 1 and at most {cores}, the cores here."
+        )
     import torch
 
     torch.set_num_threads(threads)
@@ -349,6 +353,8 @@ def _print_result(result: Result) -> None:
     console.print(story.title, style="bold", markup=False)
     _print_frame(console, story.tables[0].frame)
     console.print(story.answer, markup=False, highlight=False)
+    for note in story.remarks:
+        console.print(f"- {note}", markup=False, highlight=False)
 
 
 def _print_frame(console: Console, frame: pd.DataFrame) -> None:

@@ -77,6 +77,10 @@ def test_a_group_column_is_no_feature() -> None:
             "of the kind datetime64",
         ),
         ({"a": [datetime.date(2020, 1, 1)] * 2, "y": [1, 2]}, {}, "of the kind date"),
+        ({"a": [[1], [2]], "y": [1, 2]}, {}, "of the kind mixed"),
+        ({"a": [1, 2], "g": [[1], [2]], "y": [1, 2]}, {"not_features": ["g"]}, "kind mixed"),
+        ({"a": [*map(str, range(9)), "oops"], "y": range(10)}, {}, "only because of .*'oops'"),
+        ({"a": [1e300, 2.0], "y": [1, 2]}, {}, "beyond 1e\\+290"),
         ({"a": [f"id{i}" for i in range(60)], "y": range(60)}, {}, "60 different values"),
     ],
 )
@@ -85,3 +89,19 @@ def test_what_cannot_be_used(
 ) -> None:
     with pytest.raises(DataError, match=message):
         prepare(pd.DataFrame(columns), "y", **options)
+
+
+def test_repeated_names_are_refused() -> None:
+    frame = pd.DataFrame([[1, 2, 3]], columns=["a", "a", "y"])
+    with pytest.raises(DataError, match="more than one column 'a'"):
+        prepare(frame, "y")
+
+
+def test_codes_that_are_numbers_written_as_text_are_categories() -> None:
+    frame = pd.DataFrame({"a": pd.Series(["1", "2", "1"], dtype="object"), "y": [1, 2, 3]})
+    assert prepare(frame, "y").names == ("a=1", "a=2")
+
+
+def test_half_precision_becomes_double() -> None:
+    frame = pd.DataFrame({"a": np.array([1, 2], np.float16), "y": [1, 2]})
+    assert prepare(frame, "y").frame["a"].dtype == np.float64

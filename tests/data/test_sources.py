@@ -72,6 +72,8 @@ def test_a_wrong_copy(source: Source, tmp_path: Path) -> None:
 
 def test_a_folder_without_it(source: Source, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no small\.csv or OTHER\.csv; get it from http"):
+        locate(source, tmp_path)
+    with pytest.raises(DataError, match=r"is not a folder; --data and FARFIELD_DATA name"):
         locate(source, tmp_path / "nowhere")
 
 

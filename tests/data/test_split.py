@@ -111,3 +111,20 @@ def test_all_rows_equal_is_an_error() -> None:
     prepared = prepare(pd.DataFrame({"a": [1.0] * 12, "y": [2.0] * 12}), "y")
     with pytest.raises(DataError, match="too few distinct rows"):
         train_test_rows(prepared, np.arange(12), 0.9, 0)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_groups_keep_their_digits(kind: type) -> None:
+    numbers = [2**53, 2**53 + 1, 2**53 + 2] if kind is np.int64 else [0.1, 0.2, 3.0]
+    frame = pd.DataFrame({"a": np.arange(60.0), "y": np.arange(60.0)})
+    frame["g"] = np.array(numbers * 20, dtype=kind)
+    prepared = prepare(frame, "y", not_features=["g"])
+    for index, number in enumerate(numbers):
+        domains = split_by_group(prepared, "g", [str(number), str(number)])
+        assert domains.outside.tolist() == list(range(index, 60, 3))
+        assert " or " not in domains.rule
+
+
+def test_a_threshold_keeps_its_digits() -> None:
+    prepared = _prepared([1_000_000.0 + i for i in range(30)])
+    assert split_by_threshold(prepared, "a", 1_000_015.0).rule == "a below 1000015"

@@ -39,9 +39,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"a,b\n", "no rows"),
-        (b"\xff\xfe\x00garbage\x81", "cannot be read as CSV"),
+        (b"\xff\xfe\x00garbage\x81", "cannot be read as CSV: it is not UTF-8"),
         (b"a,b\n1,2\n1,2,3\n", "cannot be read as CSV"),
         (b"a,b\n1,2,3\n4,5,6\n", "more fields than its header"),
+        (b"a,b\n0,2,3\n1,5,6\n2,5,6\n", "more fields than its header"),
+        (b"5,5,1\n1,2,3\n", "add a header line"),
         (b"a,a\n1,2\n", "more than one column 'a'"),
     ],
 )

@@ -97,9 +97,9 @@ def test_what_was_done_to_the_table_is_told(table: pd.DataFrame) -> None:
     table = pd.concat([table, table.iloc[:5]], ignore_index=True)
     table.loc[7, "colour"] = None
     result = tabular.run(table, SMALL)
-    notes = " ".join(result.story().notes)
-    assert "1 rows with missing values were dropped" in notes
-    assert "5 rows repeat an earlier one exactly" in notes
+    notes = " ".join(result.story().remarks)
+    assert "1 row with a missing value was dropped" in notes
+    assert "Exact repetitions of an earlier row: 5" in notes
     assert "0/1 columns: colour" in notes
     assert "Constant in the training domain, kept: flat" in notes
     for seed in range(2):
@@ -144,7 +144,7 @@ def test_results_do_not_depend_on_being_resumed(table: pd.DataFrame, tmp_path: P
     pd.testing.assert_frame_equal(straight.metrics, resumed.metrics, check_exact=True)
     pd.testing.assert_frame_equal(straight.predictions, resumed.predictions, check_exact=True)
     table.loc[0, "price"] += 1
-    with pytest.raises(SettingsError, match="its data is"):
+    with pytest.raises(SettingsError, match=r"its table \(sha256\) is"):
         tabular.run(table, SMALL, out=run, resume=True)
 
 
@@ -173,6 +173,8 @@ def test_huge_and_tiny_units_do_not_matter(table: pd.DataFrame) -> None:
         ({"ignore": ("size",)}, "cannot be ignored"),
         ({"seeds": 0}, "seeds is 0"),
         ({"seeds": -2}, "seeds is -2"),
+        ({"weight_var": -1.0}, "weight_var is -1"),
+        ({"bias_var": float("nan")}, "bias_var is nan"),
         ({"train_fraction": 1.0}, "between 0 and 1"),
         ({"hidden": ()}, "hidden is empty"),
         ({"activation": "rely"}, "'rely' is unknown"),
@@ -196,10 +198,14 @@ def test_a_constant_target_is_refused_before_any_folder(
     assert not (tmp_path / "r").exists()
 
 
-def test_a_column_too_wide_for_float32_is_named(table: pd.DataFrame) -> None:
-    table["wide"] = np.where(table["size"] < 7.0, table["size"], 1e60)
-    with pytest.raises(DataError, match="too large for float32"):
-        tabular.run(table, SMALL)
+def test_a_column_too_wide_for_float32_is_named(table: pd.DataFrame, tmp_path: Path) -> None:
+    for column, far in (("wide", 1e25), ("wide", 1e60), ("price", 1e20), ("wide", -1e280)):
+        changed = table.assign(**{column: np.where(table["size"] < 7.0, table["size"], far)})
+        with pytest.raises(DataError, match=rf"'{column}' goes .*; rescale it"):
+            tabular.run(changed, SMALL, out=tmp_path / "run")
+    with pytest.raises(DataError, match="XGBoost works in float32"):
+        tabular.run(table.assign(flat=1e39), SMALL, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_diverging_networks_are_an_error(table: pd.DataFrame) -> None:

@@ -103,6 +103,7 @@ def test_a_run_can_be_resumed_when_finished(tmp_path: Path) -> None:
         ({"norm": "group"}, "'group' is unknown"),
         ({"points": 1}, "points is 1"),
         ({"interval": (3.0, -3.0)}, "must be increasing"),
+        ({"far": float("inf")}, "far is inf"),
         ({"far": 1.0}, "within the range"),
         ({"noise_std": -1.0}, "noise_std is -1"),
         ({"hidden": ()}, "hidden is empty"),

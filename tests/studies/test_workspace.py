@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from farfield.errors import DataError, OutputError, SettingsError
 from farfield.studies.workspace import Workspace
@@ -52,6 +54,11 @@ def test_an_earlier_run_is_not_touched_unasked(tmp_path: Path) -> None:
 
 def test_resume_keeps_and_overwrite_removes_its_own_only(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds figures, but no run"):
+        Workspace.open(tmp_path, "study", Settings())
+    (tmp_path / "figures").rename(tmp_path / "other")
     workspace = Workspace.open(tmp_path, "study", Settings())
     workspace.save(FRAME, FRAME)
     checkpoint = workspace.checkpoint("fleet")
@@ -65,6 +72,23 @@ def test_resume_keeps_and_overwrite_removes_its_own_only(tmp_path: Path) -> None
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_numbers_are_not_continued_with_other_threads_or_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Workspace.open(tmp_path, "study", Settings())
+    before = json.loads((tmp_path / "settings.json").read_text())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    with pytest.raises(SettingsError, match=r"number of threads \(--threads\) is .* 99"):
+        Workspace.open(tmp_path, "study", Settings(), resume=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.0")
+    with pytest.raises(SettingsError, match=r"PyTorch version is .* '0\.0'"):
+        Workspace.open(tmp_path, "study", Settings(), resume=True)
+    monkeypatch.undo()
+    Workspace.open(tmp_path, "study", Settings(), resume=True)
+    assert json.loads((tmp_path / "settings.json").read_text()) == before
+
+
 def test_resume_where_nothing_is_begins(tmp_path: Path) -> None:
     Workspace.open(tmp_path / "new", "study", Settings(), resume=True)
     assert (tmp_path / "new" / "settings.json").exists()
@@ -73,9 +97,9 @@ def test_resume_where_nothing_is_begins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("study", "settings", "data", "message"),
     [
-        ("study", Settings(seeds=3), {}, "its seeds is 2, now asked 3"),
-        ("other", Settings(), {}, "its study is 'study', now asked 'other'"),
-        ("study", Settings(), {"sha256": "y"}, "its data is"),
+        ("study", Settings(seeds=3), {}, "its seeds is 2, now it would be 3"),
+        ("other", Settings(), {}, "its study is 'study', now it would be 'other'"),
+        ("study", Settings(), {"sha256": "y"}, r"its table \(sha256\) is None"),
     ],
 )
 def test_another_run_is_not_resumed(
@@ -95,6 +119,10 @@ def test_contradiction_damage_and_strangers(tmp_path: Path) -> None:
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     (stranger / "metrics.csv").write_text("not ours")
-    for resume in (False, True):
-        with pytest.raises(OutputError, match=r"already holds a run \(metrics\.csv\)"):
-            Workspace.open(stranger, "study", Settings(), resume=resume)
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
+        with pytest.raises(OutputError, match="but no run of farfield"):
+            Workspace.open(stranger, "study", Settings(), resume=resume, overwrite=overwrite)
+    (stranger / "settings.json").write_text('{"theirs": true}')
+    with pytest.raises(DataError, match="as the record of a run of farfield"):
+        Workspace.open(stranger, "study", Settings(), overwrite=True)
+    assert (stranger / "metrics.csv").read_text() == "not ours"

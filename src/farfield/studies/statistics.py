@@ -29,6 +29,8 @@ class Mean:
             return "undefined"
         size = max(abs(self.value), self.half_width if np.isfinite(self.half_width) else 0.0)
         exponent = int(np.floor(np.log10(size))) if size > 0 else 0
+        if not np.isfinite(self.half_width):
+            return f"{self.value:.3g}"
         if not -4 <= exponent <= 6:
             unit = 10.0**exponent
             return f"({_rounded(self.value / unit, self.half_width / unit)})e{exponent:+03d}"
@@ -36,9 +38,8 @@ class Mean:
 
 
 def _rounded(value: float, half_width: float) -> str:
-    if not half_width > 0:  # none, or 0
-        text = f"{value:.3g}"
-        return text if np.isnan(half_width) else f"{text} ± 0"
+    if half_width == 0:
+        return f"{value:.3g} ± 0"
     decimals = max(0, 1 - int(np.floor(np.log10(half_width))))
     # Adding 0 turns a rounded -0.0 into 0.0.
     return f"{round(value, decimals) + 0.0:.{decimals}f} ± {half_width:.{decimals}f}"

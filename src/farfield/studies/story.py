@@ -52,7 +52,9 @@ class Story:
         answer: The answer, in a sentence or two, from the numbers measured.
         tables: Tables in the order of reading.
         figures: Figures in the order of reading.
-        notes: Further remarks: what was dropped, what differs from the paper.
+        remarks: What was found in the data, such as dropped rows, and in what the settings are
+            not the paper's.
+        notes: How it was done.
         source: The paper and the data, for citing.
         rerun: The command that gives these results.
     """
@@ -62,6 +64,7 @@ class Story:
     answer: str
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
+    remarks: tuple[str, ...]
     notes: tuple[str, ...]
     source: str
     rerun: str

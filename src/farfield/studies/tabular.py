@@ -19,7 +19,6 @@ from farfield.data import (
     split_by_threshold,
 )
 from farfield.errors import DataError, SettingsError
-from farfield.networks import mlp
 from farfield.studies import tabular_figures, tabular_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
@@ -29,9 +28,10 @@ from farfield.studies.tabular_models import (
     fit_networks,
     fit_xgboost,
     load_xgboost,
+    require_representable,
 )
 from farfield.studies.tabular_scores import Scores
-from farfield.studies.variants import Variant, variants
+from farfield.studies.variants import Variant, check_scale, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import TrainingSettings
 
@@ -48,12 +48,14 @@ class Framing:
         title: Title of the report; made from the split if empty.
         source: Papers and data to cite; the table if empty.
         published: Published R2, as text, by (model, domain).
+        settings: The published experiment's settings, to tell in what these differ.
     """
 
     study: str = "extrapolate"
     title: str = ""
     source: str = ""
     published: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True)
@@ -132,17 +134,13 @@ class Settings:
             )
         if set(self.ignore) & {self.split_column, self.group_column}:
             raise SettingsError("The split or group column cannot be ignored.")
-        if self.seeds < 1:
-            raise SettingsError(f"seeds is {self.seeds}; it must be at least 1.")
+        check_scale(self.seeds, self.hidden, self.activation, self.weight_var, self.bias_var)
         if not 0.0 < self.train_fraction < 1.0:
             raise SettingsError(
                 f"train_fraction is {self.train_fraction}; it must lie between 0 and 1."
             )
-        if not self.hidden:
-            raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
         if self.xgboost_rounds < 1:
             raise SettingsError(f"xgboost_rounds is {self.xgboost_rounds}; it must be 1 or more.")
-        mlp(1, self.hidden, 1, activation=self.activation)  # refuses what it cannot build
         self.training()
 
     def training(self) -> TrainingSettings:
@@ -250,6 +248,8 @@ def run(
         load_xgboost()
     device = resolve_device(settings.device)
     splits = draw_splits(prepared, domains, settings.train_fraction, settings.seeds)
+    require_representable(prepared, splits, settings)
+    scores = Scores(prepared, domains, settings.split_column)
     workspace = Workspace.open(
         out,
         framing.study,
@@ -258,7 +258,6 @@ def run(
         resume=resume,
         overwrite=overwrite,
     )
-    collected = Scores(prepared, domains, settings.split_column)
     compared = variants("layer", len(settings.hidden))
     with Steps(settings.epochs * len(compared), progress) as steps:
         for variant in compared:
@@ -271,17 +270,17 @@ def run(
                 workspace,
                 steps.stage(f"{variant.label}: {settings.seeds} networks", settings.epochs),
             )
-            collected.add(variant.key, splits, outcome)
-            workspace.save(collected.metrics, collected.predictions)
+            scores.add(variant.key, splits, outcome)
+            workspace.save(scores.metrics, scores.predictions)
         if settings.xgboost:
-            collected.add("xgboost", splits, fit_xgboost(prepared, splits, settings.xgboost_rounds))
-            workspace.save(collected.metrics, collected.predictions)
+            scores.add("xgboost", splits, fit_xgboost(prepared, splits, settings.xgboost_rounds))
+            workspace.save(scores.metrics, scores.predictions)
     workspace.finish()
     return Result(
         settings=settings,
         domains=(len(domains.inside), len(domains.outside), domains.rule),
-        metrics=collected.metrics,
-        predictions=collected.predictions,
+        metrics=scores.metrics,
+        predictions=scores.predictions,
         record=workspace.record,
         notes=tuple(_notes(frame, prepared, domains)),
         framing=replace(
@@ -302,7 +301,7 @@ def _domains(prepared: Prepared, settings: Settings) -> Domains:
 
 def _require_varied_target(prepared: Prepared, domains: Domains, settings: Settings) -> None:
     values = prepared.target[domains.inside]
-    if np.ptp(values) == 0:
+    if (values == values[0]).all():
         raise DataError(
             f"The target {settings.target!r} is {values[0]:g} in every row of the training "
             "domain; there is nothing to learn."
@@ -323,10 +322,15 @@ def _notes(frame: pd.DataFrame, prepared: Prepared, domains: Domains) -> list[st
         f"training domain ({domains.rule}), {len(domains.outside)} out of it."
     ]
     if prepared.dropped:
-        notes.append(f"{prepared.dropped} rows with missing values were dropped.")
+        were = (
+            "rows with missing values were"
+            if prepared.dropped > 1
+            else "row with a missing value was"
+        )
+        notes.append(f"{prepared.dropped} {were} dropped.")
     if prepared.duplicates:
         notes.append(
-            f"{prepared.duplicates} rows repeat an earlier one exactly; equal rows were kept on "
+            f"Exact repetitions of an earlier row: {prepared.duplicates}; equal rows were kept on "
             "one side of each split."
         )
     if prepared.encoded:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.spatial import KDTree
 
 from farfield.data import Domains, Prepared
@@ -90,6 +91,8 @@ def distances(prepared: Prepared, domains: Domains) -> np.ndarray:
     unit[unit == 0] = 1.0
     found = np.zeros(len(prepared.target))
     tree = KDTree(inside / unit)
-    nearest, _ = tree.query(prepared.features[domains.outside] / unit, workers=-1)
+    nearest, _ = tree.query(
+        prepared.features[domains.outside] / unit, workers=torch.get_num_threads()
+    )
     found[domains.outside] = nearest
     return found

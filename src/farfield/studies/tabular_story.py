@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
@@ -82,10 +83,10 @@ def story(result: Result) -> Story:
         answer=verdict(result.metrics, networks),
         tables=_tables(result, names),
         figures=_figures(result, names),
+        remarks=(*result.notes, *_deviations(result)),
         notes=(
-            *result.notes,
-            f"{settings.seeds} random splits ({settings.train_fraction:.0%} train), a network of "
-            f"each kind on each; hidden widths {', '.join(map(str, settings.hidden))}, "
+            f"{_count(settings.seeds, 'random split')} ({settings.train_fraction:.0%} train), a "
+            f"network of each kind on each; hidden widths {', '.join(map(str, settings.hidden))}, "
             f"{settings.activation}, {settings.epochs} epochs of Adam at "
             f"{settings.learning_rate:g}, "
             + (
@@ -93,6 +94,10 @@ def story(result: Result) -> Story:
                 if settings.batch_size is None
                 else f"batches of {settings.batch_size}."
             ),
+            f"Inputs {'' if settings.standardise_inputs else 'not '}standardised, target "
+            f"{'' if settings.standardise_target else 'not '}standardised, by the training rows; "
+            f"weights N(0, {settings.weight_var:g} / fan_in), biases N(0, {settings.bias_var:g}); "
+            "LayerNorm with PyTorch's gain, bias and eps.",
             "After ± stands half of the 95 % confidence interval of the mean over seeds "
             "(Student's t); seeds differ in the split and in the initial weights.",
             "R2 is 1 for perfect predictions, 0 for the mean of the test targets, negative for "
@@ -101,6 +106,24 @@ def story(result: Result) -> Story:
         source=result.framing.source,
         rerun=f"farfield.studies.tabular.run(table, farfield.studies.tabular.{settings!r})",
     )
+
+
+def _deviations(result: Result) -> list[str]:
+    """In what the settings are not those of the published experiment, if there is one."""
+    published = result.framing.settings
+    if published is None:
+        return []
+    own, other = dataclasses.asdict(result.settings), dataclasses.asdict(published)
+    changed = [
+        f"{name} {own[name]} (published: {other[name]})"
+        for name in own
+        if own[name] != other[name] and name != "device"
+    ]
+    return [f"Not the published settings: {', '.join(changed)}."] if changed else []
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
@@ -157,8 +180,8 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             "error-by-distance",
             "Absolute error out of domain against the distance from the training domain "
             "(Euclidean distance to its nearest row, in standard deviations of its features): "
-            "LOWESS curves through each row's mean error over seeds, dots for the standard "
-            "network's rows.",
+            "LOWESS curves (fraction 0.5, no down-weighting) through each row's mean error over "
+            "seeds; grey dots: the standard network's rows, the largest hundredth cut off.",
             functools.partial(
                 tabular_figures.error_by_distance,
                 frame=outside,
@@ -174,8 +197,9 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             Figure(
                 "prediction-by-split",
                 f"Predictions out of domain against {settings.split_column}: LOWESS curves "
-                "through each row's mean prediction over seeds; black: the true values. The "
-                f"training domain ends at {settings.threshold:g}.",
+                "(fraction 0.5) through each row's mean prediction over seeds; grey dots: the true "
+                "values, black: their LOWESS curve. The training domain ends at "
+                f"{settings.threshold:.12g}.",
                 functools.partial(
                     tabular_figures.prediction_by_split,
                     frame=outside,

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from farfield.errors import SettingsError
-from farfield.networks import mlp
 from farfield.studies import toy_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.statistics import mean
 from farfield.studies.story import Story
-from farfield.studies.variants import NORM_NAMES, Variant, draw, variants
+from farfield.studies.variants import NORM_NAMES, Variant, check_scale, draw, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import Fleet, TrainingSettings, train
 
@@ -73,14 +72,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        if self.seeds < 1:
-            raise SettingsError(f"seeds is {self.seeds}; it must be at least 1.")
+        check_scale(self.seeds, self.hidden, self.activation, self.weight_var, self.bias_var)
         if self.norm not in NORM_NAMES:
             raise SettingsError(
                 f"The norm {self.norm!r} is unknown; choose one of {', '.join(NORM_NAMES)}."
             )
         if self.points < 2:
             raise SettingsError(f"points is {self.points}; it must be at least 2.")
+        if not 0.0 < self.far < float("inf"):
+            raise SettingsError(f"far is {self.far}; it must be finite and above 0.")
         low, high = self.interval
         if not -self.far <= low < high <= self.far:
             raise SettingsError(
@@ -89,9 +89,6 @@ class Settings:
             )
         if not 0.0 <= self.noise_std < float("inf"):
             raise SettingsError(f"noise_std is {self.noise_std}; it must be 0 or more.")
-        if not self.hidden:
-            raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
-        mlp(1, self.hidden, 1, activation=self.activation)  # refuses what it cannot build
         self.training()
 
     def training(self) -> TrainingSettings:

@@ -58,7 +58,7 @@ def story(result: Result) -> Story:
                 f"Predictions from {-far:g} to {far:g} (mean over {settings.seeds} seeds; bands "
                 "are 95 % confidence intervals of the mean). Grey: the training interval; black "
                 "dots: the training points. Top: full range; bottom: the same, cut to the range "
-                "of the network with the norm.",
+                "of the networks with the norm.",
                 functools.partial(
                     toy_figures.predictions,
                     frame=result.predictions,
@@ -69,6 +69,7 @@ def story(result: Result) -> Story:
                 size=(10.0, 6.0),
             ),
         ),
+        remarks=(),
         notes=(
             f"Functions: sin(x), x and x squared on {settings.points} evenly spaced points from "
             f"{low:g} to {high:g}, noise of standard deviation {settings.noise_std:g}. The paper "

@@ -25,7 +25,7 @@ class Checkpoint:
     """
 
     path: Path
-    every_seconds: float = 15.0
+    every_seconds: float = 5.0
 
 
 @dataclass

@@ -131,7 +131,7 @@ def train(
             on_epoch(state.epoch)
         last = state.epoch == settings.epochs
         if last or (checkpoint is not None and time.monotonic() - saved > checkpoint.every_seconds):
-            _check_finite(state)
+            _check_finite(fleet, state)
             if checkpoint is not None:
                 checkpoints.save(checkpoint.path, fleet, state, mark)
             saved = time.monotonic()
@@ -206,11 +206,13 @@ def _check(fleet: Fleet, x: Tensor, y: Tensor, seeds: list[int]) -> None:
         )
 
 
-def _check_finite(state: State) -> None:
-    last = state.losses[-1]
-    if not bool(torch.isfinite(last).all()):
-        network = int(torch.nonzero(~torch.isfinite(last))[0])
+def _check_finite(fleet: Fleet, state: State) -> None:
+    finite = torch.isfinite(state.losses[-1])
+    for tensor in fleet.parameters.values():  # the loss was met before the last step
+        finite = finite & torch.isfinite(tensor).flatten(1).all(1)
+    if not bool(finite.all()):
+        network = int(torch.nonzero(~finite)[0])
         raise TrainingError(
-            f"The loss of network {network} is not finite after {state.epoch} epochs; lower the "
-            "learning rate, or look at the scale of inputs and targets."
+            f"The loss or a weight of network {network} is not finite after {state.epoch} epochs; "
+            "lower the learning rate, or look at the scale of inputs and targets."
         )
