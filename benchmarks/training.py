@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from farfield.data import load_protein
-from farfield.studies.variants import draw, variants
+from farfield.studies.variants import Variant, draw, variants
 from farfield.training import Fleet, TrainingSettings, train
 
 MEGABYTE = 2**20
@@ -66,7 +66,7 @@ def protein_tasks(seeds: int) -> list[Task]:
     ]
 
 
-def _draw(variant: object, features: int, seed: int) -> nn.Module:
+def _draw(variant: Variant, features: int, seed: int) -> nn.Module:
     return draw(
         variant,
         features,
@@ -76,7 +76,7 @@ def _draw(variant: object, features: int, seed: int) -> nn.Module:
         weight_var=2.0,
         bias_var=0.01,
         seed=seed,
-    )  # type: ignore[arg-type]
+    )
 
 
 def batched(task: Task, epochs: int) -> list[nn.Module]:

@@ -78,12 +78,12 @@ def write_text(path: Path, content: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files that a killed run left in a folder.
+    """Remove the temporary files that a killed run left in a folder, not in those below it.
 
     Args:
         folder: The folder; nothing happens if it does not exist.
     """
-    for leftover in folder.rglob(f"{_UNFINISHED}*"):
+    for leftover in folder.glob(f"{_UNFINISHED}*"):
         leftover.unlink(missing_ok=True)
 
 

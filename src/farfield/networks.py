@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -12,8 +11,7 @@ from torch import nn
 from farfield.errors import SettingsError
 
 Activation = str | Callable[[], nn.Module]
-Norm = Literal["layer", "rms", "batch"]
-NormAt = Literal["first", "last", "every"] | int | Sequence[int]
+NormAt = str | int | Sequence[int]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -45,7 +43,7 @@ def mlp(
     out_features: int,
     *,
     activation: Activation = "relu",
-    norm: Norm | None = None,
+    norm: str | None = None,
     norm_at: NormAt = "every",
     norm_before_activation: bool = True,
     bias: bool = True,

@@ -13,6 +13,7 @@ from pandas.api import types
 from farfield.errors import DataError
 
 MOST_CATEGORIES = 50
+LARGEST = 1e290
 _TEXT = {"string", "categorical", "boolean", "mixed-integer"}
 
 
@@ -71,9 +72,14 @@ def prepare(
         The numbers, and what was done to get them.
 
     Raises:
-        DataError: An absent column, a target that is not numeric, an infinite value, a text
-            column with more than 50 values, no complete row or no feature.
+        DataError: An absent or repeated column, a target that is not numeric, an infinite value
+            or one beyond 1e290, a text column with more than 50 values or of which most are
+            numbers, dates or lists, no complete row or no feature.
     """
+    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"The table has more than one column {repeated[0]!r}; rename one of them.")
     for column in (target, *ignore, *not_features):
         require_column(frame, column)
     used = frame.drop(columns=[column for column in ignore if column != target])
@@ -81,15 +87,22 @@ def prepare(
     if not complete.any():
         emptiest = used.isna().sum().idxmax()
         raise DataError(
-            f"Every row has a missing value ({emptiest!r} is missing in "
+            f"Every row has a missing value (column {emptiest!r} is missing in "
             f"{int(used[emptiest].isna().sum())} of {len(used)} rows); drop that column with "
             f"--ignore {emptiest}, or fill it in."
         )
     used = used[complete].reset_index(drop=True)
-    decimals = [c for c in used.columns if types.infer_dtype(used[c]) == "decimal"]
-    used = used.astype(dict.fromkeys(decimals, float))
+    # Decimals are objects to pandas, and half precision lacks operations.
+    numbers = [
+        column
+        for column in used.columns
+        if types.infer_dtype(used[column]) == "decimal" or used[column].dtype == np.float16
+    ]
+    used = used.astype(dict.fromkeys(numbers, float))
     values = _numeric(used, target, "target")
     columns = [c for c in used.columns if c != target and c not in not_features]
+    for column in not_features:
+        _require_plain(used[column])
     parts: list[np.ndarray] = []
     names: list[str] = []
     encoded: list[str] = []
@@ -147,6 +160,10 @@ def _numeric(frame: pd.DataFrame, column: str, what: str) -> np.ndarray:
     if types.is_complex_dtype(series):
         raise DataError(f"The {what} {column!r} holds complex numbers; only real ones will do.")
     values = series.to_numpy(dtype=float)
+    if np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max() > LARGEST:
+        raise DataError(
+            f"The {what} {column!r} holds numbers beyond {LARGEST:g} in size; rescale the column."
+        )
     infinite = int(np.isinf(values).sum())
     if infinite:
         raise DataError(
@@ -157,14 +174,16 @@ def _numeric(frame: pd.DataFrame, column: str, what: str) -> np.ndarray:
 
 
 def _one_hot(series: pd.Series) -> pd.DataFrame:
-    kind = types.infer_dtype(series)
-    if kind not in _TEXT:
-        raise DataError(
-            f"The column {series.name!r} holds values of the kind {kind}, neither numbers nor "
-            f"text; turn them into numbers, or leave them out with --ignore {series.name}."
-        )
+    _require_plain(series)
     text = series.astype(str)
     found = text.nunique()
+    wrong = text[pd.to_numeric(text, errors="coerce").isna()]
+    if 0 < len(wrong) < len(text) / 2 and found > 2:
+        raise DataError(
+            f"The column {series.name!r} is text only because of values such as "
+            f"{wrong.iloc[0]!r}, while most are numbers; correct or remove these rows, or leave "
+            f"the column out with --ignore {series.name}."
+        )
     if found > MOST_CATEGORIES:
         raise DataError(
             f"The text column {series.name!r} has {found} different values (such as "
@@ -172,3 +191,15 @@ def _one_hot(series: pd.Series) -> pd.DataFrame:
             f"with --ignore {series.name}, or turn it into numbers."
         )
     return pd.get_dummies(text)
+
+
+def _require_plain(series: pd.Series) -> None:
+    """Refuse what is neither numbers nor text, such as dates or lists."""
+    if types.is_numeric_dtype(series) or types.is_bool_dtype(series):
+        return
+    kind = types.infer_dtype(series)
+    if kind not in _TEXT:
+        raise DataError(
+            f"The column {series.name!r} holds values of the kind {kind}, neither numbers nor "
+            f"text; turn them into numbers, or leave them out with --ignore {series.name}."
+        )

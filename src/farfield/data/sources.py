@@ -128,6 +128,11 @@ def load_diabetes() -> pd.DataFrame:
 
 def _own_copy(source: Source, folder: Path) -> Path:
     names = (source.name, *source.other_names)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; --data and {DATA_VARIABLE} name the folder that holds "
+            f"{' or '.join(names)}."
+        )
     for path in (folder / name for name in names):
         if path.is_file():
             found = pooch.file_hash(str(path))

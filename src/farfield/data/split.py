@@ -57,8 +57,8 @@ def split_by_threshold(prepared: Prepared, column: str, threshold: float) -> Dom
         )
     values = series.to_numpy(dtype=float)
     below = values < threshold
-    hint = f"{column!r} goes from {values.min():g} to {values.max():g}"
-    return _domains(below, f"{column} below {threshold:g}", f"threshold {threshold:g}", hint)
+    hint = f"{column!r} goes from {values.min():.12g} to {values.max():.12g}"
+    return _domains(below, f"{column} below {threshold:.12g}", f"threshold {threshold:.12g}", hint)
 
 
 def split_by_group(prepared: Prepared, column: str, hold_out: Sequence[str]) -> Domains:
@@ -78,9 +78,9 @@ def split_by_group(prepared: Prepared, column: str, hold_out: Sequence[str]) -> 
     """
     require_column(prepared.frame, column)
     series = prepared.frame[column]
-    labels = series.map(_label)
     numeric = types.is_numeric_dtype(series) and not types.is_bool_dtype(series)
-    held = [_as_number(value) if numeric else value for value in hold_out]
+    labels = pd.Series([_label(value) for value in series.to_numpy()])
+    held = list(dict.fromkeys(_as_number(v, series) if numeric else v for v in hold_out))
     for value in held:
         if value not in set(labels):
             known = ", ".join(sorted(labels.unique())[:20])
@@ -88,7 +88,7 @@ def split_by_group(prepared: Prepared, column: str, hold_out: Sequence[str]) -> 
     inside = ~labels.isin(held).to_numpy()
     names = " or ".join(held)
     counts = ", ".join(f"{name} has {count}" for name, count in labels.value_counts().items())
-    return _domains(inside, f"{column} other than {names}", f"holding out {names}", counts)
+    return _domains(inside, f"{column} other than {names}", f"hold-out of {names}", counts)
 
 
 def train_test_rows(
@@ -133,17 +133,25 @@ def train_test_rows(
 
 
 def _label(value: object) -> str:
-    """A group's name; 3 and 3.0 are the same group."""
-    if isinstance(value, float) and value.is_integer():
+    """A group's name; 3 and 3.0 are the same group, and large integers keep their digits."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
 
-def _as_number(value: str) -> str:
+def _as_number(value: str, series: pd.Series) -> str:
+    """The name of the group that a number written by the user stands for."""
     try:
-        return _label(float(value))
+        return str(int(value))
+    except ValueError:
+        pass
+    try:
+        number = float(value)
     except ValueError:
         return value
+    kind = series.to_numpy().dtype
+    # 0.1 in a float32 column is the float32 nearest to 0.1.
+    return _label(kind.type(number) if kind.kind == "f" else number)
 
 
 def _domains(inside: np.ndarray, rule: str, cause: str, hint: str) -> Domains:

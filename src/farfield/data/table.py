@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +34,10 @@ def read_table(path: Path | str) -> pd.DataFrame:
         frame = pd.read_parquet(path) if path.suffix in _PARQUET else _read_csv(path)
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path} is empty; it needs a header line and rows.") from error
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read as CSV: it is not UTF-8 text.") from error
     except (OSError, ValueError) as error:  # pandas' and pyarrow's errors derive from these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise DataError(
@@ -40,15 +45,25 @@ def read_table(path: Path | str) -> pd.DataFrame:
         ) from error
     if frame.empty:
         raise DataError(f"{path} has a header but no rows.")
-    frame.columns = [str(column) for column in frame.columns]
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise DataError(f"{path} has more than one column {repeated[0]!r}; rename one of them.")
     return frame
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
-    separator = max(_SEPARATORS, key=header.count)
+        separator = max(_SEPARATORS, key=header.count)
+        file.seek(0)
+        lines = csv.reader(file, delimiter=separator, skipinitialspace=True)
+        filled = (line for line in lines if line)
+        names, first = next(filled, []), next(filled, [])
+    if len(first) > len(names):
+        # pandas would take the first field for an index.
+        raise DataError(f"{path} has rows with more fields than its header has names.")
+    repeated = [name for name in names if name and names.count(name) > 1]
+    if repeated:
+        # pandas would make the second of two equal names another one.
+        raise DataError(
+            f"{path} has more than one column {repeated[0]!r}; rename one of them, or add a "
+            "header line if it has none."
+        )
     return pd.read_csv(path, sep=separator, skipinitialspace=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from farfield import files
 from farfield.studies.story import Figure
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,
@@ -24,11 +25,15 @@ STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.titlesize": 11,
     "legend.frameon": False,
+    "legend.handlelength": 3.2,  # long enough to tell the line styles apart
     "lines.linewidth": 1.6,
     "figure.dpi": 100,
     # The same figure gives the same file.
     "svg.hashsalt": "farfield",
-    "svg.fonttype": "path",
+    # Text stays text, so that a browser draws it with fonts of its own, in any script.
+    "svg.fonttype": "none",
+    # Names may hold dollar signs, which are no formulas.
+    "text.parse_math": False,
 }
 _PNG_DPI = 200
 
@@ -46,7 +51,9 @@ def save(figure: Figure, folder: Path) -> str:
     Raises:
         OutputError: The files cannot be written.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Scripts that the font lacks show as boxes in the PNG, and right in the SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = Canvas(figsize=figure.size, layout="constrained")
         FigureCanvasAgg(canvas)
         figure.draw(canvas)

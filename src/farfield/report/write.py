@@ -27,6 +27,7 @@ class _Section:
     pictures: list[tuple[str, str]]
     record: str
     rerun: str
+    is_command: bool
 
 
 def write_report(result: Result, folder: Path | str, command: str | None = None) -> Path:
@@ -98,6 +99,7 @@ def _section(result: Result, command: str | None, pictures: Path) -> _Section:
         pictures=drawn,
         record=_readable(result.record),
         rerun=command or story.rerun,
+        is_command=command is not None,
     )
 
 

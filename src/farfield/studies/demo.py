@@ -7,9 +7,10 @@ from pathlib import Path
 from farfield.data import load_diabetes
 from farfield.studies import tabular, toy
 
-# The table is small: after some hundred steps the networks fit its noise.
+# On so small a table the networks soon fit the noise: of 30, 60, 100, 200 and 500 epochs, the
+# in-domain R2 of all of them is near its best at 60.
 DIABETES = tabular.Settings(
-    target="target", split_column="bmi", threshold=30.0, epochs=100, learning_rate=1e-3
+    target="progression", split_column="bmi", threshold=30.0, seeds=10, epochs=60
 )
 
 
@@ -36,7 +37,7 @@ def run(
         OutputError: The folder holds a run, or cannot be written to.
     """
     out = Path(out)
-    table = load_diabetes()
+    table = load_diabetes().rename(columns={"target": "progression"})
     toy_result = toy.run(out=out / "toy", resume=resume, overwrite=overwrite, progress=progress)
     diabetes_result = tabular.run(
         table,

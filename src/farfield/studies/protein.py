@@ -96,5 +96,6 @@ def run(
                 f"Data: {PROTEIN.citation}."
             ),
             published=PUBLISHED,
+            settings=Settings(),
         ),
     )

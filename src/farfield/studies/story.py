@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -52,7 +52,9 @@ class Story:
         answer: The answer, in a sentence or two, from the numbers measured.
         tables: Tables in the order of reading.
         figures: Figures in the order of reading.
-        notes: Further remarks: what was dropped, what differs from the paper.
+        remarks: What was found in the data, such as dropped rows, and in what the settings are
+            not the paper's.
+        notes: How it was done.
         source: The paper and the data, for citing.
         rerun: The command that gives these results.
     """
@@ -62,26 +64,31 @@ class Story:
     answer: str
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
+    remarks: tuple[str, ...]
     notes: tuple[str, ...]
     source: str
     rerun: str
 
 
+@runtime_checkable
 class Result(Protocol):
-    """What every study returns.
-
-    Attributes:
-        metrics: A row for each network and thing measured.
-        predictions: A row for each prediction.
-        record: Every setting, the versions and the machine, as in ``settings.json``.
-    """
+    """What every study returns."""
 
     @property
-    def metrics(self) -> pd.DataFrame: ...
+    def metrics(self) -> pd.DataFrame:
+        """A row for each network and thing measured."""
+        ...
+
     @property
-    def predictions(self) -> pd.DataFrame: ...
+    def predictions(self) -> pd.DataFrame:
+        """A row for each prediction."""
+        ...
+
     @property
-    def record(self) -> Mapping[str, object]: ...
+    def record(self) -> Mapping[str, object]:
+        """Every setting, the versions and the machine, as in ``settings.json``."""
+        ...
+
     def story(self) -> Story:
         """The report's content."""
         ...

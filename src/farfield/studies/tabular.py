@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import KDTree
 
 from farfield.data import (
     Domains,
@@ -23,16 +22,16 @@ from farfield.errors import DataError, SettingsError
 from farfield.studies import tabular_figures, tabular_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
-from farfield.studies.statistics import mean, scores
 from farfield.studies.story import Story
 from farfield.studies.tabular_models import (
-    Split,
     draw_splits,
     fit_networks,
     fit_xgboost,
     load_xgboost,
+    require_representable,
 )
-from farfield.studies.variants import Variant, variants
+from farfield.studies.tabular_scores import Scores
+from farfield.studies.variants import Variant, check_scale, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import TrainingSettings
 
@@ -49,12 +48,14 @@ class Framing:
         title: Title of the report; made from the split if empty.
         source: Papers and data to cite; the table if empty.
         published: Published R2, as text, by (model, domain).
+        settings: The published experiment's settings, to tell in what these differ.
     """
 
     study: str = "extrapolate"
     title: str = ""
     source: str = ""
     published: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,11 @@ class Settings:
             )
         if set(self.ignore) & {self.split_column, self.group_column}:
             raise SettingsError("The split or group column cannot be ignored.")
-        if self.seeds < 1:
-            raise SettingsError(f"seeds is {self.seeds}; it must be at least 1.")
+        check_scale(self.seeds, self.hidden, self.activation, self.weight_var, self.bias_var)
         if not 0.0 < self.train_fraction < 1.0:
             raise SettingsError(
                 f"train_fraction is {self.train_fraction}; it must lie between 0 and 1."
             )
-        if not self.hidden:
-            raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
         if self.xgboost_rounds < 1:
             raise SettingsError(f"xgboost_rounds is {self.xgboost_rounds}; it must be 1 or more.")
         self.training()
@@ -228,7 +226,7 @@ def run(
         >>> import farfield as ff
         >>> table = ff.data.load_diabetes()
         >>> settings = ff.studies.tabular.Settings(
-        ...     target="target", split_column="bmi", threshold=32, seeds=1, epochs=2
+        ...     target="target", split_column="bmi", threshold=32.0, seeds=1, epochs=2
         ... )
         >>> result = ff.studies.tabular.run(table, settings)
         >>> sorted(result.metrics["variant"].unique())
@@ -250,6 +248,8 @@ def run(
         load_xgboost()
     device = resolve_device(settings.device)
     splits = draw_splits(prepared, domains, settings.train_fraction, settings.seeds)
+    require_representable(prepared, splits, settings)
+    scores = Scores(prepared, domains, settings.split_column)
     workspace = Workspace.open(
         out,
         framing.study,
@@ -258,7 +258,6 @@ def run(
         resume=resume,
         overwrite=overwrite,
     )
-    collected = _Collected(prepared, domains, settings.split_column)
     compared = variants("layer", len(settings.hidden))
     with Steps(settings.epochs * len(compared), progress) as steps:
         for variant in compared:
@@ -271,17 +270,17 @@ def run(
                 workspace,
                 steps.stage(f"{variant.label}: {settings.seeds} networks", settings.epochs),
             )
-            collected.add(variant.key, splits, outcome)
-            workspace.save(collected.metrics, collected.predictions)
+            scores.add(variant.key, splits, outcome)
+            workspace.save(scores.metrics, scores.predictions)
         if settings.xgboost:
-            collected.add("xgboost", splits, fit_xgboost(prepared, splits, settings.xgboost_rounds))
-            workspace.save(collected.metrics, collected.predictions)
+            scores.add("xgboost", splits, fit_xgboost(prepared, splits, settings.xgboost_rounds))
+            workspace.save(scores.metrics, scores.predictions)
     workspace.finish()
     return Result(
         settings=settings,
         domains=(len(domains.inside), len(domains.outside), domains.rule),
-        metrics=collected.metrics,
-        predictions=collected.predictions,
+        metrics=scores.metrics,
+        predictions=scores.predictions,
         record=workspace.record,
         notes=tuple(_notes(frame, prepared, domains)),
         framing=replace(
@@ -292,82 +291,17 @@ def run(
     )
 
 
-class _Collected:
-    """Scores and predictions of the models that are finished."""
-
-    def __init__(self, prepared: Prepared, domains: Domains, split_column: str | None) -> None:
-        self.metrics = pd.DataFrame()
-        self.predictions = pd.DataFrame()
-        self._prepared = prepared
-        self._split_column = split_column
-        self._distance = distances(prepared, domains)
-
-    def add(self, model: str, splits: Sequence[Split], outcome: Sequence[np.ndarray]) -> None:
-        """Score one model: ``outcome`` holds, for each split, predictions of its test rows."""
-        rows, parts = [], []
-        for split, predicted in zip(splits, outcome, strict=True):
-            cut = len(split.test)
-            for domain, own, values in (
-                ("in", split.test, predicted[:cut]),
-                ("out", split.outside, predicted[cut:]),
-            ):
-                target = self._prepared.target[own]
-                rows.append(
-                    {
-                        "variant": model,
-                        "seed": split.seed,
-                        "domain": domain,
-                        "rows": len(own),
-                        **scores(target, values),
-                    }
-                )
-                part = {
-                    "variant": model,
-                    "seed": split.seed,
-                    "domain": domain,
-                    "row": self._prepared.rows[own],
-                    "target": target,
-                    "prediction": values,
-                    "distance": self._distance[own],
-                }
-                if self._split_column is not None:
-                    part["split"] = self._prepared.frame[self._split_column].to_numpy()[own]
-                parts.append(pd.DataFrame(part))
-        self.metrics = pd.concat([self.metrics, pd.DataFrame(rows)], ignore_index=True)
-        self.predictions = pd.concat([self.predictions, *parts], ignore_index=True)
-
-
-def distances(prepared: Prepared, domains: Domains) -> np.ndarray:
-    """Each row's distance from the training domain.
-
-    Args:
-        prepared: The table.
-        domains: Its two sides.
-
-    Returns:
-        The Euclidean distance to the nearest row of the training domain, in standard deviations
-        of that domain's features (constant features in their own units); 0 inside.
-    """
-    inside = prepared.features[domains.inside]
-    spread = inside.std(axis=0)
-    spread[spread == 0] = 1.0
-    found = np.zeros(len(prepared.target))
-    tree = KDTree(inside / spread)
-    nearest, _ = tree.query(prepared.features[domains.outside] / spread, workers=-1)
-    found[domains.outside] = nearest
-    return found
-
-
 def _domains(prepared: Prepared, settings: Settings) -> Domains:
     if settings.group_column is not None:
         return split_by_group(prepared, settings.group_column, settings.hold_out)
-    assert settings.split_column is not None and settings.threshold is not None
+    assert settings.split_column is not None
+    assert settings.threshold is not None
     return split_by_threshold(prepared, settings.split_column, settings.threshold)
 
 
 def _require_varied_target(prepared: Prepared, domains: Domains, settings: Settings) -> None:
     values = prepared.target[domains.inside]
-    if np.ptp(values) == 0:
+    if (values == values[0]).all():
         raise DataError(
             f"The target {settings.target!r} is {values[0]:g} in every row of the training "
             "domain; there is nothing to learn."
@@ -388,10 +322,15 @@ def _notes(frame: pd.DataFrame, prepared: Prepared, domains: Domains) -> list[st
         f"training domain ({domains.rule}), {len(domains.outside)} out of it."
     ]
     if prepared.dropped:
-        notes.append(f"{prepared.dropped} rows with missing values were dropped.")
+        were = (
+            "rows with missing values were"
+            if prepared.dropped > 1
+            else "row with a missing value was"
+        )
+        notes.append(f"{prepared.dropped} {were} dropped.")
     if prepared.duplicates:
         notes.append(
-            f"{prepared.duplicates} rows repeat an earlier one exactly; equal rows were kept on "
+            f"Exact repetitions of an earlier row: {prepared.duplicates}; equal rows were kept on "
             "one side of each split."
         )
     if prepared.encoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,9 @@ from matplotlib.figure import Figure
 
 from farfield.errors import MissingExtraError
 from farfield.studies.palette import SHADE, STROKES, TRUTH
+
+# With fewer different positions than this, a curve goes through the mean at each.
+_FEWEST_POSITIONS = 10
 
 
 def histogram(
@@ -26,8 +30,8 @@ def histogram(
     """
     axes = figure.subplots()
     values = np.concatenate([frame["prediction"], frame["target"]])
-    edges = np.histogram_bin_edges(values, bins=60)
     truth = frame.drop_duplicates("row")["target"]
+    edges = _edges(values, truth.to_numpy())
     axes.hist(
         truth, edges, weights=_share(truth), color=SHADE, alpha=0.4, label="true values", log=True
     )
@@ -77,7 +81,8 @@ def error_by_distance(
     )
     for key, label in names.items():
         _curve(axes, rows[key], key, label)
-    axes.set_ylim(0, 1.05 * float(np.quantile(standard, 0.99)))
+    tops = [float(np.max(line.get_ydata())) for line in axes.get_lines()[1:]]
+    axes.set_ylim(0, 1.05 * max(*tops, float(np.quantile(standard, 0.99))))
     axes.set_xlabel("distance from the training domain (standard deviations)")
     axes.set_ylabel(f"|error| of {target}")
     axes.legend()
@@ -144,14 +149,32 @@ def _lowess(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     from statsmodels.nonparametric.smoothers_lowess import lowess
 
     positions = values.index.to_numpy(dtype=float)
-    smooth = lowess(
-        values.to_numpy(),
-        positions,
-        frac=0.5,
-        delta=0.01 * float(np.ptp(positions)),
-        return_sorted=True,
-    )
+    if values.index.nunique() < _FEWEST_POSITIONS:
+        means = values.groupby(level=0).mean()
+        return means.index.to_numpy(), means.to_numpy()
+    with warnings.catch_warnings():
+        # Where half of the rows share a position, statsmodels divides by 0 and gives no value.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        smooth = lowess(
+            values.to_numpy(),
+            positions,
+            frac=0.5,
+            it=0,  # no down-weighting of outliers: large errors are what is looked for
+            delta=0.01 * float(np.ptp(positions)),
+            return_sorted=True,
+        )
+    smooth = smooth[np.isfinite(smooth[:, 1])]
     return smooth[:, 0], smooth[:, 1]
+
+
+def _edges(values: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Edges of bins; for whole-numbered targets each bin holds as many whole numbers."""
+    bins = int(np.clip(3 * np.sqrt(len(truth)), 15, 60))
+    edges = np.histogram_bin_edges(values, bins=bins)
+    if (truth == np.round(truth)).all() and edges[-1] - edges[0] < 2**31:
+        width = max(1, int(np.ceil(edges[1] - edges[0])))
+        edges = np.arange(np.floor(edges[0]) - 0.5, np.ceil(edges[-1]) + width, width)
+    return [float(edge) for edge in edges]
 
 
 def _share(values: pd.Series) -> np.ndarray:

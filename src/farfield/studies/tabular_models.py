@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from farfield.data import Domains, Prepared, train_test_rows
-from farfield.errors import DataError, MissingExtraError
+from farfield.errors import DataError, MissingExtraError, TrainingError
+from farfield.studies.statistics import spread
 from farfield.studies.variants import Variant, draw
 from farfield.studies.workspace import Workspace
 from farfield.training import Checkpoint, Fleet, train
@@ -62,6 +63,50 @@ def draw_splits(
     )
 
 
+# A LayerNorm squares what it is given, and float32 ends at 3e38.
+_FARTHEST = 1e15
+
+
+def require_representable(prepared: Prepared, splits: Sequence[Split], settings: Settings) -> None:
+    """See, before any long work, that the models can represent all rows in float32.
+
+    Args:
+        prepared: The table.
+        splits: The splits.
+        settings: Whether columns are standardised, and whether XGBoost runs.
+
+    Raises:
+        DataError: A column goes too far; the message names it.
+    """
+    for split in splits:
+        scale = _Scale.of(prepared.features[split.train], settings.standardise_inputs)
+        farthest = np.abs(scale.apply(prepared.features)).max(axis=0)
+        worst = int(farthest.argmax())
+        if farthest[worst] > _FARTHEST:
+            raise DataError(
+                f"The column {prepared.names[worst]!r} goes {farthest[worst]:.0e} units (standard "
+                f"deviations in training, if standardised) away, and float32 networks can follow "
+                f"to {_FARTHEST:.0e}; rescale it, for example by a logarithm, or leave it out "
+                "with --ignore."
+            )
+        scale = _Scale.of(prepared.target[split.train, None], settings.standardise_target)
+        if np.abs(scale.apply(prepared.target[:, None])).max() > _FARTHEST:
+            raise DataError(
+                f"The target {settings.target!r} goes more than {_FARTHEST:.0e} units (standard "
+                "deviations in training, if standardised) away; rescale it, for example by a "
+                "logarithm."
+            )
+    single = np.finfo(np.float32).max
+    if (
+        settings.xgboost
+        and max(np.abs(prepared.target).max(), np.abs(prepared.features).max()) > single
+    ):
+        raise DataError(
+            "XGBoost works in float32, and the table has values above 3e38; rescale them, or leave "
+            "XGBoost out with --no-xgboost."
+        )
+
+
 @dataclass(frozen=True)
 class _Scale:
     """Brings columns to mean 0 and standard deviation 1 and back; constant ones are shifted."""
@@ -73,17 +118,18 @@ class _Scale:
     def of(cls, values: np.ndarray, wanted: bool) -> _Scale:
         if not wanted:
             return cls(np.zeros(values.shape[1]), np.ones(values.shape[1]))
-        shift = values.mean(axis=0)
-        unit = values.std(axis=0)
+        unit = spread(values)
         # The mean of equal numbers may differ from them in the last digit.
-        unit[np.ptp(values, axis=0) == 0] = 1.0
-        return cls(shift, unit)
+        shift = np.where(unit > 0, values.mean(axis=0), values[0])
+        return cls(shift, np.where(unit > 0, unit, 1.0))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.shift) / self.unit
+        standard: np.ndarray = (values - self.shift) / self.unit
+        return standard
 
     def undo(self, values: np.ndarray) -> np.ndarray:
-        return values * self.unit + self.shift
+        original: np.ndarray = values * self.unit + self.shift
+        return original
 
 
 def fit_networks(
@@ -110,7 +156,7 @@ def fit_networks(
         For each split the predictions of its test rows, then of the rows out of domain.
 
     Raises:
-        TrainingError: A loss that is not finite.
+        TrainingError: A loss or a prediction that is not finite.
     """
     # Sets of duplicates can make the training parts differ in size by a row or so.
     sizes = sorted({len(split.train) for split in splits})
@@ -175,7 +221,12 @@ def _fit_together(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
-    predicted = fleet.predict(far, shared=False).cpu().double().numpy()
+    predicted = fleet.predict_each(far).cpu().double().numpy()
+    if not np.isfinite(predicted).all():
+        raise TrainingError(
+            f"The network {variant.label!r} predicts numbers that are not finite; lower the "
+            "learning rate, or rescale columns with extreme values."
+        )
     return {
         split.seed: scale.undo(values)[:, 0]
         for split, values, scale in zip(splits, predicted, scales, strict=True)
@@ -230,10 +281,4 @@ def load_xgboost() -> ModuleType:
 
 
 def _stack(parts: Sequence[np.ndarray]) -> Tensor:
-    stacked = torch.from_numpy(np.stack(parts)).float()
-    if not bool(torch.isfinite(stacked).all()):
-        raise DataError(
-            "After standardising, the table holds numbers too large for float32 (above 3e38); "
-            "rescale the columns with extreme values, for example by a logarithm."
-        )
-    return stacked
+    return torch.from_numpy(np.stack(parts)).float()

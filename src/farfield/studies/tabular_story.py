@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
@@ -82,10 +83,10 @@ def story(result: Result) -> Story:
         answer=verdict(result.metrics, networks),
         tables=_tables(result, names),
         figures=_figures(result, names),
+        remarks=(*result.notes, *_deviations(result)),
         notes=(
-            *result.notes,
-            f"{settings.seeds} random splits ({settings.train_fraction:.0%} train), a network of "
-            f"each kind on each; hidden widths {', '.join(map(str, settings.hidden))}, "
+            f"{_count(settings.seeds, 'random split')} ({settings.train_fraction:.0%} train), a "
+            f"network of each kind on each; hidden widths {', '.join(map(str, settings.hidden))}, "
             f"{settings.activation}, {settings.epochs} epochs of Adam at "
             f"{settings.learning_rate:g}, "
             + (
@@ -93,6 +94,10 @@ def story(result: Result) -> Story:
                 if settings.batch_size is None
                 else f"batches of {settings.batch_size}."
             ),
+            f"Inputs {'' if settings.standardise_inputs else 'not '}standardised, target "
+            f"{'' if settings.standardise_target else 'not '}standardised, by the training rows; "
+            f"weights N(0, {settings.weight_var:g} / fan_in), biases N(0, {settings.bias_var:g}); "
+            "LayerNorm with PyTorch's gain, bias and eps.",
             "After ± stands half of the 95 % confidence interval of the mean over seeds "
             "(Student's t); seeds differ in the split and in the initial weights.",
             "R2 is 1 for perfect predictions, 0 for the mean of the test targets, negative for "
@@ -103,30 +108,58 @@ def story(result: Result) -> Story:
     )
 
 
+def _deviations(result: Result) -> list[str]:
+    """In what the settings are not those of the published experiment, if there is one."""
+    published = result.framing.settings
+    if published is None:
+        return []
+    own, other = dataclasses.asdict(result.settings), dataclasses.asdict(published)
+    changed = [
+        f"{name} {own[name]} (published: {other[name]})"
+        for name in own
+        if own[name] != other[name] and name != "device"
+    ]
+    return [f"Not the published settings: {', '.join(changed)}."] if changed else []
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
-    full = Table(
-        f"Scores over {result.settings.seeds} seeds, mean and 95 % confidence interval. In "
-        "domain: the held-back rows of the training domain.",
-        summary(result),
+    full = summary(result)
+    details = [
+        Table(
+            f"All scores {title}, mean and 95 % confidence interval over "
+            f"{result.settings.seeds} seeds.",
+            full[[f"{metric}, {title}" for metric in METRICS.values()]].set_axis(
+                list(METRICS.values()), axis=1
+            ),
+        )
+        for title in (DOMAINS["out"], DOMAINS["in"])
+    ]
+    if result.framing.published:
+        return (_beside_published(result, names), *details)
+    short = ["R2, in domain", "R2, out of domain", "largest |prediction|, out of domain"]
+    caption = "In short: how well each model predicts, and how large its predictions get."
+    return (Table(caption, full[short]), *details)
+
+
+def _beside_published(result: Result, names: dict[str, str]) -> Table:
+    measured = result.metrics.groupby(["variant", "domain"])["r2"]
+    columns = {}
+    for domain in ("out", "in"):
+        columns[f"R2 {DOMAINS[domain]}, measured"] = [
+            str(mean(measured.get_group((key, domain)))) for key in names
+        ]
+        columns[f"R2 {DOMAINS[domain]}, published"] = [
+            result.framing.published.get((key, domain), "") for key in names
+        ]
+    return Table(
+        "R2 beside the published table; measured: mean and 95 % confidence interval over "
+        f"{result.settings.seeds} seeds; in domain: the held-back rows of the training domain.",
+        pd.DataFrame(columns, index=pd.Index(names.values(), name="model")),
     )
-    published = result.framing.published
-    if not published:
-        return (full,)
-    grouped = result.metrics.groupby(["variant", "domain"])["r2"]
-    beside = pd.DataFrame(
-        {
-            f"R2 {DOMAINS[domain]}, {origin}": [
-                str(mean(grouped.get_group((key, domain))))
-                if origin == "measured"
-                else published.get((key, domain), "")
-                for key in names
-            ]
-            for domain in ("out", "in")
-            for origin in ("measured", "published")
-        },
-        index=pd.Index(names.values(), name="model"),
-    )
-    return (Table("R2 beside the published table.", beside), full)
 
 
 def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
@@ -147,8 +180,8 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             "error-by-distance",
             "Absolute error out of domain against the distance from the training domain "
             "(Euclidean distance to its nearest row, in standard deviations of its features): "
-            "LOWESS curves through each row's mean error over seeds, dots for the standard "
-            "network's rows.",
+            "LOWESS curves (fraction 0.5, no down-weighting) through each row's mean error over "
+            "seeds; grey dots: the standard network's rows, the largest hundredth cut off.",
             functools.partial(
                 tabular_figures.error_by_distance,
                 frame=outside,
@@ -164,8 +197,9 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             Figure(
                 "prediction-by-split",
                 f"Predictions out of domain against {settings.split_column}: LOWESS curves "
-                "through each row's mean prediction over seeds; black: the true values. The "
-                f"training domain ends at {settings.threshold:g}.",
+                "(fraction 0.5) through each row's mean prediction over seeds; grey dots: the true "
+                "values, black: their LOWESS curve. The training domain ends at "
+                f"{settings.threshold:.12g}.",
                 functools.partial(
                     tabular_figures.prediction_by_split,
                     frame=outside,

@@ -6,7 +6,6 @@ it. With ``activation="gelu"`` or ``"silu"`` this is Fig. 5, with ``norm="batch"
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,12 @@ import torch
 from torch import Tensor
 
 from farfield.errors import SettingsError
-from farfield.networks import Norm
-from farfield.studies import toy_figures
+from farfield.studies import toy_story
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.statistics import mean
-from farfield.studies.story import Figure, Story, Table
-from farfield.studies.variants import NORM_NAMES, Variant, draw, variants
+from farfield.studies.story import Story
+from farfield.studies.variants import NORM_NAMES, Variant, check_scale, draw, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import Fleet, TrainingSettings, train
 
@@ -59,7 +57,7 @@ class Settings:
     """
 
     seeds: int = 5
-    norm: Norm = "layer"
+    norm: str = "layer"
     activation: str = "relu"
     hidden: tuple[int, ...] = (128, 128)
     epochs: int = 3000
@@ -74,14 +72,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        if self.seeds < 1:
-            raise SettingsError(f"seeds is {self.seeds}; it must be at least 1.")
+        check_scale(self.seeds, self.hidden, self.activation, self.weight_var, self.bias_var)
         if self.norm not in NORM_NAMES:
             raise SettingsError(
                 f"The norm {self.norm!r} is unknown; choose one of {', '.join(NORM_NAMES)}."
             )
         if self.points < 2:
             raise SettingsError(f"points is {self.points}; it must be at least 2.")
+        if not 0.0 < self.far < float("inf"):
+            raise SettingsError(f"far is {self.far}; it must be finite and above 0.")
         low, high = self.interval
         if not -self.far <= low < high <= self.far:
             raise SettingsError(
@@ -90,8 +89,6 @@ class Settings:
             )
         if not 0.0 <= self.noise_std < float("inf"):
             raise SettingsError(f"noise_std is {self.noise_std}; it must be 0 or more.")
-        if not self.hidden:
-            raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
         self.training()
 
     def training(self) -> TrainingSettings:
@@ -105,8 +102,8 @@ class Result:
 
     Attributes:
         settings: The settings.
-        metrics: For each function, variant and seed: the final training loss, the prediction at
-            -far, far/2 and far, and the largest absolute prediction.
+        metrics: For each function, variant and seed: the final training loss, the predictions at
+            -far, -far/2, far/2 and far, and the largest absolute prediction between.
         predictions: For each function, variant and seed: x and prediction on a grid.
         record: Settings, versions and machine.
     """
@@ -119,34 +116,50 @@ class Result:
     def summary(self) -> pd.DataFrame:
         """|f(far)| for each function (row) and variant (column), mean and interval over seeds."""
         frame = self.metrics.assign(size=self.metrics["at_far"].abs())
-        labels = {v.key: v.label for v in _variants(self.settings)}
+        labels = {variant.key: variant.label for variant in self.compared()}
         table = frame.pivot_table(
             index="function",
             columns="variant",
             values="size",
-            aggfunc=lambda values: str(mean(values)),  # type: ignore[arg-type]
+            aggfunc=lambda values: str(mean(values)),
             sort=False,
         )
         return table[list(labels)].rename(columns=labels)
 
     def growth(self) -> pd.DataFrame:
-        """|f(far)| / |f(far/2)| for each function (row) and variant (column), median over seeds.
+        """How much the prediction still changes far away, by function (row) and variant (column).
 
-        A network that grows like a line far away has 2, one that has settled has 1.
+        The larger of ``|f(far) - f(far/2)|`` and ``|f(-far) - f(-far/2)|``, divided by the range
+        of the training targets; median over seeds. A network that has settled has 0, one that
+        goes on like a line through the training interval has (far/2) / (length of the interval).
         """
-        ratio = self.metrics["at_far"].abs() / self.metrics["at_half_far"].abs()
-        labels = {v.key: v.label for v in _variants(self.settings)}
+        spread = {name: float(np.ptp(y)) for name, (_, y) in self.training_points().items()}
+        frame = self.metrics
+        change = np.maximum(
+            (frame["at_far"] - frame["at_half_far"]).abs(),
+            (frame["at_minus_far"] - frame["at_minus_half_far"]).abs(),
+        )
         table = (
-            self.metrics.assign(ratio=ratio)
-            .groupby(["function", "variant"], sort=False)["ratio"]
+            frame.assign(change=change / frame["function"].map(spread))
+            .groupby(["function", "variant"], sort=False)["change"]
             .median()
             .unstack()
         )
+        labels = {variant.key: variant.label for variant in self.compared()}
         return table[list(labels)].rename(columns=labels)
+
+    def compared(self) -> tuple[Variant, ...]:
+        """The networks compared, in order."""
+        return _variants(self.settings)
+
+    def training_points(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Inputs and the first seed's targets of each function."""
+        x, targets = _data(self.settings)
+        return {name: (x.numpy()[:, 0], y[0].numpy()[:, 0]) for name, y in targets.items()}
 
     def story(self) -> Story:
         """The report's content."""
-        return _story(self)
+        return toy_story.story(self)
 
 
 def run(
@@ -191,7 +204,7 @@ def run(
     workspace = Workspace.open(out, "toy", settings, resume=resume, overwrite=overwrite)
     x, targets = _data(settings)
     grid = torch.linspace(-settings.far, settings.far, _GRID)[:, None]
-    probe = torch.tensor([[-settings.far], [settings.far / 2], [settings.far]])
+    probe = settings.far * torch.tensor([[-1.0], [-0.5], [0.5], [1.0]])
     members = [(name, seed) for name in FUNCTIONS for seed in range(settings.seeds)]
     y = torch.stack([targets[name][seed] for name, seed in members])
     metrics, predictions = pd.DataFrame(), pd.DataFrame()
@@ -267,8 +280,9 @@ def _metrics(
             "seed": [seed for _, seed in members],
             "train_mse": losses,
             "at_minus_far": at_probe[:, 0],
-            "at_half_far": at_probe[:, 1],
-            "at_far": at_probe[:, 2],
+            "at_minus_half_far": at_probe[:, 1],
+            "at_half_far": at_probe[:, 2],
+            "at_far": at_probe[:, 3],
             "max_abs_prediction": np.abs(on_grid).max(axis=1),
         }
     )
@@ -285,98 +299,4 @@ def _predictions(
             "x": np.tile(grid, len(members)),
             "prediction": on_grid.ravel(),
         }
-    )
-
-
-def _story(result: Result) -> Story:
-    settings = result.settings
-    norm, far = NORM_NAMES[settings.norm], settings.far
-    low, high = settings.interval
-    return Story(
-        title=f"How networks leave their training interval ({settings.activation}, {norm})",
-        question=(
-            f"Networks learn a function between {low:g} and {high:g}. What do they say at "
-            f"{far:g}, and does one {norm} keep the answer within bounds?"
-        ),
-        answer=_answer(result),
-        tables=(
-            Table(
-                f"Size of the prediction at x = {far:g}, |f({far:g})|: mean and 95 % confidence "
-                f"interval over {settings.seeds} seeds.",
-                result.summary().rename_axis(index="target function", columns=None),
-            ),
-            Table(
-                f"Growth |f({far:g})| / |f({far / 2:g})|, median over seeds: 2 is growth like a "
-                "line, 1 is a prediction that has settled.",
-                result.growth()
-                .map(lambda value: f"{value:.2f}")
-                .rename_axis(index="target function", columns=None),
-            ),
-        ),
-        figures=(
-            Figure(
-                "predictions",
-                f"Predictions from {-far:g} to {far:g} (mean over {settings.seeds} seeds; bands "
-                "are 95 % confidence intervals of the mean). Grey: the training interval; black "
-                "dots: the training points. Top: full range; bottom: the same, cut to the range "
-                "of the network with the norm.",
-                functools.partial(
-                    toy_figures.predictions,
-                    frame=result.predictions,
-                    compared=_variants(settings),
-                    interval=settings.interval,
-                    training_points=_training_points(settings),
-                ),
-                size=(10.0, 6.0),
-            ),
-        ),
-        notes=(
-            f"Functions: sin(x), x and x squared on {settings.points} evenly spaced points from "
-            f"{low:g} to {high:g}, noise of standard deviation {settings.noise_std:g}. The paper "
-            "does not state the interval, the noise, the functions' scales or the plotted range.",
-            f"{settings.epochs} steps of Adam at {settings.learning_rate:g} on the full batch, "
-            f"hidden widths {', '.join(map(str, settings.hidden))}; predictions in evaluation "
-            "mode.",
-            "Published: only as a figure, without numbers to compare with.",
-        ),
-        source=(
-            "Ziomek, Whittle and Osborne, Just One Layer Norm Guarantees Stable Extrapolation "
-            "(NeurIPS 2025), section 4.1, Figures 1, 5 and 6."
-        ),
-        rerun=f"farfield.studies.toy.run(farfield.studies.toy.{settings!r})",
-    )
-
-
-def _training_points(settings: Settings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    x, targets = _data(settings)
-    return {name: (x.numpy()[:, 0], y[0].numpy()[:, 0]) for name, y in targets.items()}
-
-
-def _answer(result: Result) -> str:
-    """The verdict in a sentence, from the growth between far/2 and far and from |f(far)|."""
-    settings = result.settings
-    norm, far = NORM_NAMES[settings.norm], settings.far
-    size = result.metrics.assign(size=result.metrics["at_far"].abs())
-    means = size.groupby(["function", "variant"], sort=False)["size"].mean().unstack()
-    normed = means.drop(columns="standard")
-    parts = [
-        f"{name}: {means.loc[name, 'standard']:.3g} against at most {normed.loc[name].max():.3g}"
-        for name in means.index
-    ]
-    growth = result.growth()
-    standard = growth.iloc[:, 0]
-    worst = growth.iloc[:, 1:].max(axis=1)
-    halted = int((worst < 1.2).sum())
-    verdict = (
-        f"One {norm} keeps the prediction bounded"
-        if halted == len(worst)
-        else f"{norm} does not prevent the growth"
-        if halted == 0
-        else f"{norm} halts the growth for {halted} of {len(worst)} functions"
-    )
-    return (
-        f"{verdict}. From x = {far / 2:g} to {far:g} the standard network's output grows by "
-        f"{standard.min():.2f} to {standard.max():.2f} times, that of the networks with {norm} by "
-        f"{growth.iloc[:, 1:].min().min():.2f} to {worst.max():.2f} times. Mean |f({far:g})|, "
-        f"standard network against {norm}: {'; '.join(parts)}."
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from farfield.networks import Activation, Norm, NormAt, gaussian_init_, mlp
+from farfield.errors import SettingsError
+from farfield.networks import Activation, NormAt, gaussian_init_, mlp
 
 NORM_NAMES = {"layer": "LayerNorm", "rms": "RMSNorm", "batch": "BatchNorm"}
 
@@ -26,11 +27,11 @@ class Variant:
 
     key: str
     label: str
-    norm: Norm | None
+    norm: str | None
     norm_at: NormAt
 
 
-def variants(norm: Norm, depth: int) -> tuple[Variant, ...]:
+def variants(norm: str, depth: int) -> tuple[Variant, ...]:
     """The standard network and one with the norm at the first, the last and every hidden layer.
 
     Args:
@@ -53,6 +54,32 @@ def variants(norm: Norm, depth: int) -> tuple[Variant, ...]:
         Variant("last", f"{name} {last}", norm, "last"),
         Variant("every", f"{name} every", norm, "every"),
     )
+
+
+def check_scale(
+    seeds: int, hidden: Sequence[int], activation: Activation, weight_var: float, bias_var: float
+) -> None:
+    """Refuse numbers of seeds and networks that mean nothing.
+
+    Args:
+        seeds: How many networks of each variant.
+        hidden: Hidden widths; at least one.
+        activation: The activation.
+        weight_var: Variance of the weights.
+        bias_var: Variance of the biases.
+
+    Raises:
+        SettingsError: What was found and what is allowed.
+    """
+    if not isinstance(seeds, int) or seeds < 1:
+        raise SettingsError(f"seeds is {seeds}; it must be at least 1, a whole number.")
+    if not hidden:
+        raise SettingsError("hidden is empty; the networks need at least one hidden layer.")
+    for name, variance in (("weight_var", weight_var), ("bias_var", bias_var)):
+        if not 0.0 <= variance < float("inf"):
+            raise SettingsError(f"{name} is {variance}; a variance must be finite and at least 0.")
+    with torch.device("meta"):  # without memory
+        mlp(1, hidden, 1, activation=activation)
 
 
 def draw(

@@ -8,9 +8,9 @@ import io
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,8 +25,12 @@ PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 FIGURES = "figures"
-_OWN = (SETTINGS, METRICS, PREDICTIONS, REPORT, CHECKPOINTS, FIGURES)
-_LIBRARIES = ("farfield", "torch", "numpy", "scipy", "pandas", "xgboost", "scikit-learn")
+_OWN_FILES = (METRICS, PREDICTIONS, REPORT, SETTINGS)  # the record goes last when removed
+_OWN_FOLDERS = {CHECKPOINTS: (".pt",), FIGURES: (".png", ".svg")}
+_LIBRARIES = (
+    *("farfield", "torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib"),
+    *("xgboost", "xgboost-cpu", "scikit-learn", "statsmodels"),
+)
 
 
 class Workspace:
@@ -77,18 +81,27 @@ class Workspace:
         if out is None:
             return cls(None, record)
         folder = Path(out)
-        present = [name for name in _OWN if (folder / name).exists()]
-        if present and overwrite:
-            _remove(folder)
-        elif present and resume and (folder / SETTINGS).exists():
-            _refuse_other_run(folder, record)
-        elif present:
-            raise OutputError(
-                f"The folder {folder} already holds a run ({', '.join(present)}); go on with it "
-                "by --resume, replace it by --overwrite, or name another folder with --out."
-            )
+        if (folder / SETTINGS).exists():
+            if overwrite:
+                _earlier(folder)
+                _remove(folder)
+            elif resume:
+                record = _resumed(folder, record)
+            else:
+                raise OutputError(
+                    f"The folder {folder} already holds a run; go on with it by --resume, replace "
+                    "it by --overwrite, or name another folder with --out."
+                )
+        else:
+            strangers = [n for n in (*_OWN_FILES, *_OWN_FOLDERS) if (folder / n).exists()]
+            if strangers:
+                raise OutputError(
+                    f"The folder {folder} holds {', '.join(strangers)}, but no run of farfield; "
+                    "name another folder with --out."
+                )
         files.make_folder(folder)
-        files.remove_unfinished(folder)
+        for part in (folder, *(folder / name for name in _OWN_FOLDERS)):
+            files.remove_unfinished(part)
         files.make_folder(folder / CHECKPOINTS)
         workspace = cls(folder, record)
         workspace._write_record("running")
@@ -132,7 +145,7 @@ class Workspace:
         files.write_text(self.folder / SETTINGS, content)
 
 
-def _record(study: str, settings: object, data: Mapping[str, object]) -> dict[str, object]:
+def _record(study: str, settings: object, data: Mapping[str, object]) -> dict[str, Any]:
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         raise SettingsError(f"The settings of {study} must be a data class with its values.")
     versions = {"python": platform.python_version()}
@@ -155,39 +168,61 @@ def _record(study: str, settings: object, data: Mapping[str, object]) -> dict[st
         },
     }
     # As it will be read back, so that a resumed run compares like with like.
-    decoded: dict[str, object] = json.loads(json.dumps(record))
+    decoded: dict[str, Any] = json.loads(json.dumps(record))
     return decoded
 
 
-def _refuse_other_run(folder: Path, record: Mapping[str, object]) -> None:
+def _earlier(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder."""
     path = folder / SETTINGS
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        before = {"study": earlier["study"], "data": earlier["data"], **earlier["settings"]}
+        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("study", "settings", "data", "versions", "machine"):
+            earlier[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}), so the run cannot be resumed; "
-            "start again with --overwrite or in another folder."
+            f"{path} cannot be read as the record of a run of farfield "
+            f"({type(error).__name__}); name another folder with --out, or remove the file."
         ) from error
-    settings = record["settings"]
-    assert isinstance(settings, dict)
-    now = {"study": record["study"], "data": record["data"], **settings}
-    for key in sorted(before.keys() | now.keys()):
+    return earlier
+
+
+def _resumed(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The record to go on with: the earlier one, if it is that of the same run.
+
+    What the numbers depend on must be the same, so that they do not depend on the interruption.
+    """
+    earlier = _earlier(folder)
+    before, now = (
+        {
+            "study": run["study"],
+            **run["settings"],
+            "table (sha256)": run["data"].get("sha256"),
+            "PyTorch version": run["versions"].get("torch"),
+            "number of threads (--threads)": run["machine"].get("threads"),
+        }
+        for run in (earlier, record)
+    )
+    for key in [*before, *(key for key in now if key not in before)]:
         if before.get(key) != now.get(key):
             raise SettingsError(
                 f"The run in {folder} cannot be resumed: its {key} is {before.get(key)!r}, now "
-                f"asked {now.get(key)!r}. Give the same settings, or another folder with --out."
+                f"it would be {now.get(key)!r}. Give the same as before, or another folder with "
+                "--out."
             )
+    earlier.pop("status", None)
+    return earlier
 
 
 def _remove(folder: Path) -> None:
+    """Remove the files that a run writes, and nothing else."""
     try:
-        for name in _OWN:
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name, endings in _OWN_FOLDERS.items():
+            for path in (folder / name).glob("*"):
+                if path.suffix in endings:
+                    path.unlink()
+        for name in _OWN_FILES:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"Cannot remove the earlier run in {folder}: {error.strerror or error}."

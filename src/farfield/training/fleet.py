@@ -24,8 +24,14 @@ class Fleet:
         networks: The networks; they must agree in structure, shapes, dtypes and device. They
             are copied and stay as they are.
 
+    Attributes:
+        size: Their number k.
+        parameters: Stacked parameters that are trained, by name.
+        buffers: Stacked buffers and frozen parameters (``requires_grad=False``), by name.
+
     Raises:
-        SettingsError: No network, or networks that differ in more than their numbers.
+        SettingsError: No network, networks that differ in more than their numbers, or nothing
+            to train in them.
 
     Example:
         >>> import torch, farfield as ff
@@ -45,10 +51,18 @@ class Fleet:
                     "dtype or device; train networks of one architecture together and others "
                     "in a fleet of their own."
                 )
-        parameters, buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
+        if not any(parameter.requires_grad for parameter in networks[0].parameters()):
+            raise SettingsError(
+                "The networks of the fleet have no parameters to train (none with "
+                "requires_grad=True)."
+            )
+        stacked, buffers = stack_module_state(list(networks))
+        parameters = {name: _matrix_layout(tensor.detach()) for name, tensor in stacked.items()}
+        trained = {name for name, own in networks[0].named_parameters() if own.requires_grad}
         self.size = len(networks)
-        self.parameters = {name: _matrix_layout(t.detach()) for name, t in parameters.items()}
+        self.parameters = {name: t for name, t in parameters.items() if name in trained}
         self.buffers = {name: tensor.detach().clone() for name, tensor in buffers.items()}
+        self.buffers |= {name: t for name, t in parameters.items() if name not in trained}
         self._skeleton = copy.deepcopy(networks[0])
 
     @property
@@ -120,29 +134,34 @@ class Fleet:
         outputs: Tensor = functional_call(self._skeleton, (parameters, buffers), (x,))
         return outputs
 
-    def predict(
-        self,
-        x: Float[Tensor, "n *features"] | Float[Tensor, "k n *features"],
-        *,
-        shared: bool = True,
-    ) -> Float[Tensor, "k n *outputs"]:
-        """The outputs of every network in evaluation mode, tile by tile, without gradients.
+    def predict(self, x: Float[Tensor, "n *features"]) -> Float[Tensor, "k n *outputs"]:
+        """The outputs of every network on the same inputs, in evaluation mode.
 
         Args:
-            x: Inputs (n, *features) that all networks share; with ``shared=False`` inputs
-                (k, n, *features), one set for each network.
-            shared: Whether ``x`` is the same for all networks.
+            x: Inputs that all networks share.
 
         Returns:
-            Outputs, a row for each network and input.
+            Outputs, a row for each network and input, without gradients.
         """
-        x = x.to(self.device, self.dtype)
-        if shared:
-            x = x.expand(self.size, *x.shape)
+        return self.predict_each(x.expand(self.size, *x.shape))
+
+    def predict_each(self, x: Float[Tensor, "k n *features"]) -> Float[Tensor, "k n *outputs"]:
+        """The outputs of every network on inputs of its own, in evaluation mode.
+
+        Args:
+            x: Inputs, one set for each network.
+
+        Returns:
+            Outputs, a row for each network and input, without gradients.
+        """
+        rows = max(1, self.tile(x.shape[1])[1] // self.size)
         with torch.no_grad():
-            tiles = x.split(max(1, self.tile(x.shape[1])[1] // self.size), dim=1)
             return torch.cat(
-                [self.forward(self.parameters, self.buffers, tile) for tile in tiles], dim=1
+                [
+                    self.forward(self.parameters, self.buffers, tile.to(self.device, self.dtype))
+                    for tile in x.split(rows, dim=1)
+                ],
+                dim=1,
             )
 
     def tile(self, rows: int) -> tuple[int, int]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from farfield import files
-from farfield.errors import DataError, SettingsError, TrainingError
+from farfield.errors import SettingsError, TrainingError
+from farfield.training import checkpoint as checkpoints
+from farfield.training.checkpoint import Checkpoint, State
 from farfield.training.fleet import Fleet
-from farfield.training.program import Gradient, trace_gradient
+from farfield.training.step import Step
 
 
 @dataclass(frozen=True)
@@ -57,28 +56,6 @@ class TrainingLog:
     """
 
     losses: Float[Tensor, "epochs k"]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where and how often to keep a fleet's progress.
-
-    Attributes:
-        path: The file; training goes on from there if it exists.
-        every_seconds: Time between two saves; the end of training is always saved.
-    """
-
-    path: Path
-    every_seconds: float = 15.0
-
-
-@dataclass
-class _State:
-    """All that training needs to go on: saving and loading it loses no bit."""
-
-    epoch: int
-    optimizer: torch.optim.Adam
-    losses: list[Tensor] = field(default_factory=list)
 
 
 def train(
@@ -138,14 +115,14 @@ def train(
     optimizer = torch.optim.Adam(
         list(fleet.parameters.values()), lr=settings.learning_rate, fused=True
     )
-    state = _State(epoch=0, optimizer=optimizer)
-    mark = _fingerprint(fleet, x, y, settings, seeds) if checkpoint is not None else ""
+    state = State(epoch=0, optimizer=optimizer)
+    mark = checkpoints.fingerprint(fleet, x, y, settings, seeds) if checkpoint is not None else ""
     if checkpoint is not None and checkpoint.path.exists():
-        _load(checkpoint.path, fleet, state, mark)
+        checkpoints.load(checkpoint.path, fleet, state, mark)
         if on_epoch is not None:
             on_epoch(state.epoch)
     _keep_freed_memory()
-    step = _Step(fleet, optimizer)
+    step = Step(fleet, optimizer)
     saved = time.monotonic()
     while state.epoch < settings.epochs:
         state.losses.append(_epoch(step, x, y, settings, seeds, state.epoch))
@@ -154,9 +131,9 @@ def train(
             on_epoch(state.epoch)
         last = state.epoch == settings.epochs
         if last or (checkpoint is not None and time.monotonic() - saved > checkpoint.every_seconds):
-            _check_finite(state)
+            _check_finite(fleet, state)
             if checkpoint is not None:
-                _save(checkpoint.path, fleet, state, mark)
+                checkpoints.save(checkpoint.path, fleet, state, mark)
             saved = time.monotonic()
     return TrainingLog(torch.stack(state.losses))
 
@@ -180,60 +157,6 @@ def batch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> list[Int[Te
     return list(torch.randperm(rows, generator=generator).split(batch_size))
 
 
-class _Step:
-    """One step of Adam on a batch; keeps a traced gradient for each shape of tile."""
-
-    def __init__(self, fleet: Fleet, optimizer: torch.optim.Adam) -> None:
-        self._fleet = fleet
-        self._optimizer = optimizer
-        self._programs: dict[tuple[object, ...], Gradient] = {}
-        for parameter in fleet.parameters.values():
-            parameter.grad = torch.zeros_like(parameter)
-
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Take the step; the squared errors before it, summed over rows and outputs."""
-        fleet = self._fleet
-        members, rows = fleet.tile(x.shape[1])
-        scale = fleet.size / y.numel()
-        errors = x.new_zeros(fleet.size)
-        with torch.no_grad():
-            for first in range(0, fleet.size, members):
-                # An index alone drops the dimension: a single network needs no batched ones.
-                chosen = first if members == 1 else slice(first, first + members)
-                self._accumulate(chosen, x[chosen], y[chosen], rows, scale, errors)
-            self._optimizer.step()
-        return errors
-
-    def _accumulate(
-        self,
-        chosen: int | slice,
-        x: Tensor,
-        y: Tensor,
-        rows: int,
-        scale: float,
-        errors: Tensor,
-    ) -> None:
-        """Set the gradients of some networks, tile of rows by tile of rows."""
-        fleet = self._fleet
-        parameters = [tensor[chosen] for tensor in fleet.parameters.values()]
-        buffers = [tensor[chosen] for tensor in fleet.buffers.values()]
-        totals = [_gradient_of(tensor)[chosen] for tensor in fleet.parameters.values()]
-        across = 0 if isinstance(chosen, int) else 1
-        tiles = zip(x.split(rows, across), y.split(rows, across), strict=True)
-        for index, (x_tile, y_tile) in enumerate(tiles):
-            key = (x_tile.shape, x_tile.stride(), y_tile.shape, y_tile.stride(), scale)
-            if key not in self._programs:
-                self._programs[key] = trace_gradient(
-                    fleet, parameters, buffers, x_tile, y_tile, scale
-                )
-            gradients, squared = self._programs[key](parameters, buffers, x_tile, y_tile)
-            errors[chosen] += squared
-            if index == 0:
-                torch._foreach_copy_(totals, gradients)
-            else:
-                torch._foreach_add_(totals, gradients)
-
-
 def _keep_freed_memory() -> None:
     # Without this, glibc hands the memory of each step back to the system and asks for it again,
     # page by page, in the next one (a quarter of the time of the protein study). Freeing a block
@@ -242,13 +165,8 @@ def _keep_freed_memory() -> None:
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
-def _gradient_of(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
 def _epoch(
-    step: _Step,
+    step: Step,
     x: Tensor,
     y: Tensor,
     settings: TrainingSettings,
@@ -288,61 +206,13 @@ def _check(fleet: Fleet, x: Tensor, y: Tensor, seeds: list[int]) -> None:
         )
 
 
-def _check_finite(state: _State) -> None:
-    last = state.losses[-1]
-    if not bool(torch.isfinite(last).all()):
-        network = int(torch.nonzero(~torch.isfinite(last))[0])
+def _check_finite(fleet: Fleet, state: State) -> None:
+    finite = torch.isfinite(state.losses[-1])
+    for tensor in fleet.parameters.values():  # the loss was met before the last step
+        finite = finite & torch.isfinite(tensor).flatten(1).all(1)
+    if not bool(finite.all()):
+        network = int(torch.nonzero(~finite)[0])
         raise TrainingError(
-            f"The loss of network {network} is not finite after {state.epoch} epochs; lower the "
-            "learning rate, or look at the scale of inputs and targets."
+            f"The loss or a weight of network {network} is not finite after {state.epoch} epochs; "
+            "lower the learning rate, or look at the scale of inputs and targets."
         )
-
-
-def _fingerprint(
-    fleet: Fleet, x: Tensor, y: Tensor, settings: TrainingSettings, seeds: list[int]
-) -> str:
-    """Tells whether a checkpoint belongs to this start, these data and these settings."""
-    digest = hashlib.sha256(repr((settings, seeds)).encode())
-    for tensor in [*fleet.parameters.values(), *fleet.buffers.values(), x, y]:
-        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _save(path: Path, fleet: Fleet, state: _State, mark: str) -> None:
-    content = io.BytesIO()
-    torch.save(
-        {
-            "mark": mark,
-            "epoch": state.epoch,
-            "losses": torch.stack(state.losses),
-            "parameters": fleet.parameters,
-            "buffers": fleet.buffers,
-            "optimizer": state.optimizer.state_dict(),
-        },
-        content,
-    )
-    files.write_bytes(path, content.getvalue())
-
-
-def _load(path: Path, fleet: Fleet, state: _State, mark: str) -> None:
-    try:
-        saved = torch.load(path, map_location=fleet.device, weights_only=True)
-        if saved["mark"] != mark:
-            raise DataError(
-                f"The checkpoint {path} belongs to other data, settings or initial weights; "
-                "start again in another folder, or delete it."
-            )
-        for name, tensor in {**fleet.parameters, **fleet.buffers}.items():
-            own = saved["parameters"] if name in fleet.parameters else saved["buffers"]
-            tensor.copy_(own[name])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.losses = list(saved["losses"])
-        state.epoch = saved["epoch"]
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train "
-            "these networks from the start."
-        ) from error

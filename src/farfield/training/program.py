@@ -17,6 +17,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from farfield.training.fleet import Fleet
 
 aten = torch.ops.aten
+_RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.expand.default)
+_VIEWS = (*_RESHAPES, aten.transpose.int, aten.detach.default)
 
 Gradient = Callable[[list[Tensor], list[Tensor], Tensor, Tensor], tuple[list[Tensor], Tensor]]
 """(parameters, buffers, x, y) -> (gradients, squared errors summed over each network's rows)."""
@@ -61,7 +63,9 @@ def trace_gradient(
                 training=True,
             )
         error = outputs.detach() - y
-        gradients = torch.autograd.grad(outputs, leaves, 2.0 * scale * error)
+        gradients = torch.autograd.grad(
+            outputs, leaves, 2.0 * scale * error, materialize_grads=True
+        )
         squared = error * error
         return list(gradients), squared.flatten(1).sum(1) if several else squared.sum()
 
@@ -85,6 +89,10 @@ def simplify(traced: GraphModule) -> None:
     for node in list(traced.graph.nodes):
         if node.target is aten.add.Tensor and len(node.args) == 2 and not node.kwargs:
             _fuse_sum(traced, node)
+    for node in reversed(list(traced.graph.nodes)):
+        # Views alone: an operation whose result nobody takes may still draw or change something.
+        if node.target in _VIEWS and not node.users:
+            traced.graph.erase_node(node)
     traced.graph.lint()
     traced.recompile()
 
@@ -96,7 +104,7 @@ def _identity_of(node: Node) -> Node | None:
         return None
     if node.target is aten.detach.default:
         return source
-    if node.target in (aten.view.default, aten._unsafe_view.default, aten.expand.default):
+    if node.target in _RESHAPES:
         return source if _shape(node) == _shape(source) else None
     if node.target is aten.mul.Scalar and node.args[1] == 1 and _dtype(node) == _dtype(source):
         return source
@@ -117,7 +125,9 @@ def _fuse_sum(traced: GraphModule, node: Node) -> None:
     for addend, product in ((left, right), (right, left)):
         if not (isinstance(addend, Node) and isinstance(product, Node) and len(product.users) == 1):
             continue
-        if _dtype(addend) != _dtype(product) or len(_shape(addend)) != len(_shape(product)):
+        if _dtype(addend) != _dtype(product) or _shape(product) != _shape(node):
+            continue
+        if len(_shape(addend)) != len(_shape(product)):
             continue
         if product.target is aten.bmm.default:
             fused = aten.baddbmm.default

@@ -1,0 +1,124 @@
+"""Progress of a training on disk, from which it goes on to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from farfield import files
+from farfield.errors import DataError
+from farfield.training.fleet import Fleet
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often to keep a fleet's progress.
+
+    Attributes:
+        path: The file; training goes on from there if it exists.
+        every_seconds: Time between two saves; the end of training is always saved.
+    """
+
+    path: Path
+    every_seconds: float = 5.0
+
+
+@dataclass
+class State:
+    """All that training needs to go on, besides the fleet: saving and loading loses no bit.
+
+    Attributes:
+        epoch: Epochs done.
+        optimizer: Adam with its moments.
+        losses: The loss of each network in each epoch done.
+    """
+
+    epoch: int
+    optimizer: torch.optim.Adam
+    losses: list[Tensor] = field(default_factory=list)
+
+
+def fingerprint(fleet: Fleet, x: Tensor, y: Tensor, settings: object, seeds: list[int]) -> str:
+    """Tell whether a checkpoint belongs to this start, these data and these settings.
+
+    Args:
+        fleet: The networks before training.
+        x: Their inputs.
+        y: Their targets.
+        settings: How they are trained, a data class.
+        seeds: The seeds of their batches.
+
+    Returns:
+        A checksum of all of these.
+    """
+    digest = hashlib.sha256(repr((settings, seeds)).encode())
+    for tensor in [*fleet.parameters.values(), *fleet.buffers.values(), x, y]:
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(path: Path, fleet: Fleet, state: State, mark: str) -> None:
+    """Write a checkpoint, complete or not at all.
+
+    Args:
+        path: The file.
+        fleet: The networks.
+        state: The rest.
+        mark: The fingerprint of this training.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    content = io.BytesIO()
+    torch.save(
+        {
+            "mark": mark,
+            "epoch": state.epoch,
+            "losses": torch.stack(state.losses),
+            "parameters": fleet.parameters,
+            "buffers": fleet.buffers,
+            "optimizer": state.optimizer.state_dict(),
+        },
+        content,
+    )
+    files.write_bytes(path, content.getvalue())
+
+
+def load(path: Path, fleet: Fleet, state: State, mark: str) -> None:
+    """Read a checkpoint into a fleet and its state.
+
+    Args:
+        path: The file.
+        fleet: The networks, changed in place.
+        state: The rest, changed in place.
+        mark: The fingerprint that the checkpoint must have.
+
+    Raises:
+        DataError: It cannot be read, or belongs to another training.
+    """
+    try:
+        saved = torch.load(path, map_location=fleet.device, weights_only=True)
+        if saved["mark"] != mark:
+            raise DataError(
+                f"The checkpoint {path} belongs to other data, settings or initial weights; "
+                "start again in another folder, or delete it."
+            )
+        for name, tensor in {**fleet.parameters, **fleet.buffers}.items():
+            own = saved["parameters"] if name in fleet.parameters else saved["buffers"]
+            tensor.copy_(own[name])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.losses = list(saved["losses"])
+        state.epoch = saved["epoch"]
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train "
+            "these networks from the start."
+        ) from error
