@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -35,12 +35,14 @@ class State:
     Attributes:
         epoch: Epochs done.
         optimizer: Adam with its moments.
-        losses: The loss of each network in each epoch done.
+        losses: The loss of each network (column) in each epoch (row); those not done are 0. One
+            tensor from the start: small ones kept from each step would scatter over the heap,
+            which then grows with every step.
     """
 
     epoch: int
     optimizer: torch.optim.Adam
-    losses: list[Tensor] = field(default_factory=list)
+    losses: Tensor
 
 
 def fingerprint(fleet: Fleet, x: Tensor, y: Tensor, settings: object, seeds: list[int]) -> str:
@@ -80,7 +82,7 @@ def save(path: Path, fleet: Fleet, state: State, mark: str) -> None:
         {
             "mark": mark,
             "epoch": state.epoch,
-            "losses": torch.stack(state.losses),
+            "losses": state.losses[: state.epoch],
             "parameters": fleet.parameters,
             "buffers": fleet.buffers,
             "optimizer": state.optimizer.state_dict(),
@@ -113,8 +115,8 @@ def load(path: Path, fleet: Fleet, state: State, mark: str) -> None:
             own = saved["parameters"] if name in fleet.parameters else saved["buffers"]
             tensor.copy_(own[name])
         state.optimizer.load_state_dict(saved["optimizer"])
-        state.losses = list(saved["losses"])
         state.epoch = saved["epoch"]
+        state.losses[: state.epoch] = saved["losses"]
     except DataError:
         raise
     except Exception as error:

@@ -115,7 +115,7 @@ def train(
     optimizer = torch.optim.Adam(
         list(fleet.parameters.values()), lr=settings.learning_rate, fused=True
     )
-    state = State(epoch=0, optimizer=optimizer)
+    state = State(0, optimizer, x.new_zeros(settings.epochs, fleet.size))
     mark = checkpoints.fingerprint(fleet, x, y, settings, seeds) if checkpoint is not None else ""
     if checkpoint is not None and checkpoint.path.exists():
         checkpoints.load(checkpoint.path, fleet, state, mark)
@@ -125,7 +125,7 @@ def train(
     step = Step(fleet, optimizer)
     saved = time.monotonic()
     while state.epoch < settings.epochs:
-        state.losses.append(_epoch(step, x, y, settings, seeds, state.epoch))
+        state.losses[state.epoch] = _epoch(step, x, y, settings, seeds, state.epoch)
         state.epoch += 1
         if on_epoch is not None:
             on_epoch(state.epoch)
@@ -135,7 +135,7 @@ def train(
             if checkpoint is not None:
                 checkpoints.save(checkpoint.path, fleet, state, mark)
             saved = time.monotonic()
-    return TrainingLog(torch.stack(state.losses))
+    return TrainingLog(state.losses)
 
 
 def batch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> list[Int[Tensor, " batch"]]:
@@ -207,7 +207,7 @@ def _check(fleet: Fleet, x: Tensor, y: Tensor, seeds: list[int]) -> None:
 
 
 def _check_finite(fleet: Fleet, state: State) -> None:
-    finite = torch.isfinite(state.losses[-1])
+    finite = torch.isfinite(state.losses[state.epoch - 1])
     for tensor in fleet.parameters.values():  # the loss was met before the last step
         finite = finite & torch.isfinite(tensor).flatten(1).all(1)
     if not bool(finite.all()):
