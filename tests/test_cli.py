@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from farfield.studies import protein, tabular, toy
+from farfield.studies import demo, protein, tabular, toy
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -139,6 +140,23 @@ def test_quick_gives_way_to_what_is_given(command: Command, tmp_path: Path) -> N
     assert settings["seeds"] == toy.QUICK["seeds"]
     assert settings["epochs"] == 3
     assert (settings["norm"], settings["activation"]) == ("rms", "silu")
+
+
+def test_demo_writes_one_report_of_both(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert toy.Settings() == demo.TOY  # the paper's scale
+    monkeypatch.setattr(demo, "TOY", toy.Settings(seeds=1, epochs=2, hidden=(4, 4)))
+    monkeypatch.setattr(demo, "DIABETES", replace(demo.DIABETES, seeds=1, epochs=2))
+    code, out, err = command("demo", "--out", tmp_path / "demo")
+    assert code == 0, err
+    page = tmp_path / "demo" / "report.html"
+    assert out.splitlines()[-1] == f"Report: {page}"
+    assert page.read_text().count("<article") == 2
+    for part in ("toy", "diabetes"):
+        assert (tmp_path / "demo" / part / "report.html").exists()
+    assert command("demo", "--out", tmp_path / "demo")[0] == 2
+    assert command("demo", "--out", tmp_path / "demo", "--overwrite")[0] == 0
 
 
 # What a user may get wrong, and what the sentence must say. CSV stands for a good table, OUT for

@@ -77,7 +77,7 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert not path.exists()
     assert len(list(path.parent.iterdir())) == 1
-    files.remove_unfinished(tmp_path)
+    files.remove_unfinished(path.parent)
     assert list(path.parent.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -360,8 +361,8 @@ def _print_result(result: Result) -> None:
 def _print_frame(console: Console, frame: pd.DataFrame) -> None:
     named = frame.reset_index()
     table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(named.columns):
-        table.add_column(str(column), no_wrap=index == 0, vertical="bottom")
+    for column in named.columns:  # headers in lines, so that numbers are not broken
+        table.add_column("\n".join(textwrap.wrap(str(column), 16)), no_wrap=True, vertical="bottom")
     for row in named.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
     console.print(table)

@@ -7,6 +7,8 @@ from pathlib import Path
 from farfield.data import load_diabetes
 from farfield.studies import tabular, toy
 
+TOY = toy.Settings()
+
 # On so small a table the networks soon fit the noise: of 30, 60, 100, 200 and 500 epochs, the
 # in-domain R2 of all of them is near its best at 60.
 DIABETES = tabular.Settings(
@@ -38,7 +40,9 @@ def run(
     """
     out = Path(out)
     table = load_diabetes().rename(columns={"target": "progression"})
-    toy_result = toy.run(out=out / "toy", resume=resume, overwrite=overwrite, progress=progress)
+    toy_result = toy.run(
+        TOY, out=out / "toy", resume=resume, overwrite=overwrite, progress=progress
+    )
     diabetes_result = tabular.run(
         table,
         DIABETES,
