@@ -79,6 +79,10 @@ def test_dollar_signs_are_no_formulas(table: pd.DataFrame, tmp_path: Path) -> No
         target="cost_$ (in $\\frac", split_column="a$b^2_{", threshold=7.0, seeds=1, epochs=1
     )
     report.write_report(tabular.run(table, settings), tmp_path)
+    for name in ("histogram", "error-by-distance", "prediction-by-split"):
+        svg = (tmp_path / "figures" / f"{name}.svg").read_text()
+        assert "cost_$ (in $\\frac" in svg  # as it is written, with both dollar signs
+        assert "mathdefault" not in svg
 
 
 def test_figures_are_the_same_every_time(tmp_path: Path) -> None:

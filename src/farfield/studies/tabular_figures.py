@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from farfield.errors import MissingExtraError
 from farfield.studies.palette import SHADE, STROKES, TRUTH
@@ -51,7 +52,10 @@ def histogram(
         )
     axes.set_xlabel(f"predicted {target}")
     axes.set_ylabel("share of rows")
-    axes.legend()
+    # Plain numbers: the powers of ten of a logarithmic axis are formulas, which are switched off.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    _legend(figure, axes)
 
 
 def error_by_distance(
@@ -85,7 +89,7 @@ def error_by_distance(
     axes.set_ylim(0, 1.05 * max(*tops, float(np.quantile(standard, 0.99))))
     axes.set_xlabel("distance from the training domain (standard deviations)")
     axes.set_ylabel(f"|error| of {target}")
-    axes.legend()
+    _legend(figure, axes)
 
 
 def prediction_by_split(
@@ -111,7 +115,7 @@ def prediction_by_split(
         _curve(axes, rows[key], key, label)
     axes.set_xlabel(column)
     axes.set_ylabel(target)
-    axes.legend()
+    _legend(figure, axes)
 
 
 def require_smoother() -> None:
@@ -175,6 +179,12 @@ def _edges(values: np.ndarray, truth: np.ndarray) -> list[float]:
         width = max(1, int(np.ceil(edges[1] - edges[0])))
         edges = np.arange(np.floor(edges[0]) - 0.5, np.ceil(edges[-1]) + width, width)
     return [float(edge) for edge in edges]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    # Below the axes, where it hides nothing.
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
 def _share(values: pd.Series) -> np.ndarray:

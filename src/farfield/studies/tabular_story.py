@@ -174,7 +174,7 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             functools.partial(
                 tabular_figures.histogram, frame=outside, names=names, target=settings.target
             ),
-            size=(7.2, 4.4),
+            size=(7.2, 4.9),
         ),
         Figure(
             "error-by-distance",
@@ -188,7 +188,7 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
                 names=names,
                 target=settings.target,
             ),
-            size=(7.2, 4.4),
+            size=(7.2, 4.9),
         ),
     ]
     if settings.split_column is not None:
@@ -207,7 +207,7 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
                     target=settings.target,
                     column=settings.split_column,
                 ),
-                size=(7.2, 4.4),
+                size=(7.2, 4.9),
             )
         )
     return tuple(figures)
