@@ -362,7 +362,7 @@ def _print_frame(console: Console, frame: pd.DataFrame) -> None:
     named = frame.reset_index()
     table = Table(box=None, pad_edge=False)
     for column in named.columns:  # headers in lines, so that numbers are not broken
-        table.add_column("\n".join(textwrap.wrap(str(column), 16)), no_wrap=True, vertical="bottom")
+        table.add_column("\n".join(textwrap.wrap(str(column), 12)), no_wrap=True, vertical="bottom")
     for row in named.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
     console.print(table)
