@@ -206,9 +206,10 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
         train(Fleet([network]), x + 1, y, TrainingSettings(epochs=1), checkpoint=checkpoint)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half", b"\x80\x02}."])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
     checkpoint = Checkpoint(tmp_path / "fleet.pt")
-    checkpoint.path.write_bytes(b"not a checkpoint")
+    checkpoint.path.write_bytes(content)
     x, y = _data(1)
     with pytest.raises(DataError, match=r"fleet\.pt cannot be read"):
         train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from torch import Tensor
 from farfield import files
 from farfield.errors import DataError
 from farfield.training.fleet import Fleet
+
+# What torch.load and the look into its result raise for a file that is no checkpoint.
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
+    pickle.PickleError,
+)
 
 
 @dataclass(frozen=True)
@@ -106,21 +113,20 @@ def load(path: Path, fleet: Fleet, state: State, mark: str) -> None:
     """
     try:
         saved = torch.load(path, map_location=fleet.device, weights_only=True)
-        if saved["mark"] != mark:
-            raise DataError(
-                f"The checkpoint {path} belongs to other data, settings or initial weights; "
-                "start again in another folder, or delete it."
-            )
-        for name, tensor in {**fleet.parameters, **fleet.buffers}.items():
-            own = saved["parameters"] if name in fleet.parameters else saved["buffers"]
-            tensor.copy_(own[name])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.epoch = saved["epoch"]
-        state.losses[: state.epoch] = saved["losses"]
-    except DataError:
-        raise
-    except Exception as error:
+        found = saved["mark"]
+    except _UNREADABLE as error:
         raise DataError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train "
             "these networks from the start."
         ) from error
+    if found != mark:
+        raise DataError(
+            f"The checkpoint {path} belongs to other data, settings or initial weights; start "
+            "again in another folder, or delete it."
+        )
+    for name, tensor in {**fleet.parameters, **fleet.buffers}.items():
+        own = saved["parameters"] if name in fleet.parameters else saved["buffers"]
+        tensor.copy_(own[name])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.epoch = saved["epoch"]
+    state.losses[: state.epoch] = saved["losses"]
