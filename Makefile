@@ -1,8 +1,9 @@
 # Everything here sets up .venv by itself; nothing but Python 3.11+, make and git is needed.
 PYTHON ?= python3
 BIN := .venv/bin
+PEERS := .venv-peers/bin
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench bench-peers clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -10,6 +11,7 @@ help:
 	@echo "make lint    format, lint, types, floors"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
+	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 
 .venv/.ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,5 +40,16 @@ format: .venv/.ready
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py
 
+# neural-tangents needs an older NumPy than farfield and a JAX that is not built for Python 3.13.
+.venv-peers/.ready: benchmarks/requirements-peers.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "neural-tangents needs Python 3.11 or 3.12; name one with: make bench-peers PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS)/pip install --quiet --no-deps --requirement benchmarks/requirements-peers.txt
+	@touch $@
+
+bench-peers: .venv/.ready .venv-peers/.ready
+	$(BIN)/python benchmarks/kernels.py --peer-python $(PEERS)/python
+
 clean:
-	rm -rf .venv farfield-demo
+	rm -rf .venv .venv-peers farfield-demo

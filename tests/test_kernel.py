@@ -67,9 +67,9 @@ def test_refuses_what_does_not_fit(cubic) -> None:
     x = torch.randn(5, 3)
     with pytest.raises(SettingsError, match="out has shape"):
         cubic(x, out=torch.empty(5, 4))
-    nothing = lambda *batches: (torch.empty(0),)  # noqa: E731
+    nothing = lambda *batches: None  # noqa: E731
     with pytest.raises(SettingsError, match="equal features"):
-        kernel_module.evaluate(nothing, nothing, x, torch.randn(5, 2), [None])
+        kernel_module.evaluate(nothing, x, torch.randn(5, 2), [None])
     with pytest.raises(SettingsError, match="dtype"):
         cubic(x, torch.randn(5, 3, dtype=torch.float64))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,28 +16,47 @@ from torch import Tensor
 from farfield.errors import SettingsError
 
 MEMORY_BUDGET = 64 * 2**20
-"""Bytes that the intermediate arrays of one tile may take, by default."""
+"""Bytes that the intermediate arrays of the tiles may take, by default."""
 
 _LIVE_ARRAYS = 24  # the arrays of a tile that are alive at once, at the widest point
-_LONGEST_SIDE = 512  # larger tiles leave the cache and are slower
+_LONGEST_SIDE = 256  # larger tiles leave the cache and are slower
+_LONGEST_BLOCK = 4096  # rows whose own values are kept at once, all layers together
 
 Output = Tensor | np.ndarray
-BlockFunction = Callable[[Tensor, Tensor], Tensor]
-RowFunction = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Kernels between two blocks of inputs, ready to be computed tile by tile.
+
+    Attributes:
+        values: Rows and columns of a tile -> one matrix per kernel.
+        diagonals: One (n,) per kernel: ``k(x, x)`` of each row of the first block.
+        parallel: Whether several threads may compute tiles at once, without gradients.
+    """
+
+    values: Callable[[slice, slice], Sequence[Tensor]]
+    diagonals: Callable[[], Sequence[Tensor]]
+    parallel: bool = False
+
+
+Prepare = Callable[[Tensor, Tensor], Tiles]
+"""What is to be known of two blocks before their tiles can be computed."""
 
 
 class Kernel:
     """A symmetric positive semi-definite function of two inputs.
 
     ``kernel(x1, x2)[i, j] = k(x1[i], x2[j])``. The matrix is computed in tiles, so that beyond
-    the output only about ``memory_budget`` bytes are used, whatever the sizes. On one batch
-    (``x2=None``) only half of the tiles are computed: the matrix is exactly symmetric, and its
-    diagonal equals ``diagonal(x1)`` exactly.
+    the output only about ``memory_budget`` bytes are used, whatever the sizes; on a CPU each of
+    PyTorch's threads computes tiles of its own. On one batch (``x2=None``) only half of the tiles
+    are computed: the matrix is exactly symmetric, and its diagonal equals ``diagonal(x1)``
+    exactly.
 
     Args:
         block: Computes the values of one tile: (m1, *features), (m2, *features) -> (m1, m2).
         diagonal: Computes ``k(x, x)`` of each row: (m, *features) -> (m,).
-        memory_budget: Bytes for the intermediate arrays of a tile.
+        memory_budget: Bytes for the intermediate arrays of the tiles.
 
     Example:
         >>> import torch
@@ -44,11 +67,34 @@ class Kernel:
     """
 
     def __init__(
-        self, block: BlockFunction, diagonal: RowFunction, memory_budget: int = MEMORY_BUDGET
+        self,
+        block: Callable[[Tensor, Tensor], Tensor],
+        diagonal: Callable[[Tensor], Tensor],
+        memory_budget: int = MEMORY_BUDGET,
     ) -> None:
-        self._block = block
-        self._diagonal = diagonal
+        def prepare(x1: Tensor, x2: Tensor) -> Tiles:
+            return Tiles(
+                lambda rows, columns: [block(x1[rows], x2[columns])], lambda: [diagonal(x1)]
+            )
+
+        self._prepare: Prepare = prepare
         self.memory_budget = memory_budget
+
+    @classmethod
+    def tiled(cls, prepare: Prepare, memory_budget: int = MEMORY_BUDGET) -> Kernel:
+        """A kernel that learns something about the rows before it computes tiles.
+
+        Args:
+            prepare: Takes two blocks of inputs (the same object twice on the diagonal).
+            memory_budget: Bytes for the intermediate arrays of the tiles.
+
+        Returns:
+            The kernel.
+        """
+        kernel = cls.__new__(cls)
+        kernel._prepare = prepare
+        kernel.memory_budget = memory_budget
+        return kernel
 
     def __call__(
         self,
@@ -72,38 +118,30 @@ class Kernel:
             SettingsError: Batches whose features, dtypes or devices differ, or an ``out`` of
                 the wrong shape or dtype.
         """
-        return evaluate(
-            lambda a, b: (self._block(a, b),),
-            lambda a: (self._diagonal(a),),
-            x1,
-            x2,
-            outs=[out],
-            memory_budget=self.memory_budget,
-        )[0]
+        return evaluate(self._prepare, x1, x2, [out], self.memory_budget)[0]
 
     def diagonal(self, x: Float[Tensor, "n *features"]) -> Float[Tensor, " n"]:
         """The values ``k(x[i], x[i])``, without the matrix."""
         _check_batches(x, x)
-        return self._diagonal(x)
+        blocks = [x[block] for block in _slices(len(x), _LONGEST_BLOCK)] or [x]
+        return torch.cat([self._prepare(block, block).diagonals()[0] for block in blocks])
 
 
 def evaluate(
-    block: Callable[[Tensor, Tensor], Sequence[Tensor]],
-    diagonal: Callable[[Tensor], Sequence[Tensor]],
+    prepare: Prepare,
     x1: Tensor,
     x2: Tensor | None,
     outs: Sequence[Output | None],
     memory_budget: int = MEMORY_BUDGET,
 ) -> list[Tensor]:
-    """Fill several kernel matrices that one block function computes together.
+    """Fill several kernel matrices that are computed together.
 
     Args:
-        block: (m1, *features), (m2, *features) -> one (m1, m2) per kernel.
-        diagonal: (m, *features) -> one (m,) per kernel.
+        prepare: Makes the tiles of two blocks.
         x1: First batch, (n1, *features).
         x2: Second batch, or ``None`` for the first one.
         outs: One place to write for each kernel, or ``None`` for a new tensor.
-        memory_budget: Bytes for the intermediate arrays of a tile.
+        memory_budget: Bytes for the intermediate arrays of the tiles.
 
     Returns:
         One (n1, n2) matrix per kernel.
@@ -115,21 +153,28 @@ def evaluate(
     other = x1 if x2 is None else x2
     _check_batches(x1, other)
     targets = [_target(out, x1, len(other)) for out in outs]
-    side = tile_side(x1.element_size(), memory_budget)
-    for rows in _slices(len(x1), side):
-        for columns in _slices(len(other), side):
-            if symmetric and columns.start < rows.start:
-                continue
-            for target, tile in zip(targets, block(x1[rows], other[columns]), strict=True):
-                if symmetric and columns.start == rows.start:
-                    tile = tile.triu() + tile.triu(1).T
-                target[rows, columns] = tile
-                if symmetric and columns.start != rows.start:
-                    target[columns, rows] = tile.T
-    if symmetric:
-        for target, row_values in zip(targets, diagonal(x1), strict=True):
-            index = torch.arange(len(x1), device=target.device)
-            target[index, index] = row_values
+    threads = torch.get_num_threads() if x1.device.type == "cpu" else 1
+    side = tile_side(x1.element_size() * threads, memory_budget)
+    with _pool(threads) as pool:
+        for rows in _slices(len(x1), _LONGEST_BLOCK):
+            for columns in _slices(len(other), _LONGEST_BLOCK):
+                same = symmetric and rows == columns
+                if symmetric and columns.start < rows.start:
+                    continue
+                first = x1[rows]
+                tiles = prepare(first, first if same else other[columns])
+                fill = _Filling(
+                    tiles,
+                    [target[rows, columns] for target in targets],
+                    [target[columns, rows] for target in targets] if symmetric else [],
+                    same,
+                )
+                places = _places(rows, columns, side, half=same)
+                for _ in pool.map(fill, places) if tiles.parallel and pool else map(fill, places):
+                    pass
+                if same:
+                    for block, values in zip(fill.blocks, tiles.diagonals(), strict=True):
+                        block.diagonal().copy_(values)
     return targets
 
 
@@ -137,6 +182,59 @@ def tile_side(element_size: int, memory_budget: int) -> int:
     """Rows and columns of a tile whose arrays of ``element_size`` bytes fit the budget."""
     entries = memory_budget // (_LIVE_ARRAYS * element_size)
     return max(1, min(_LONGEST_SIDE, int(entries**0.5)))
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """Computes one tile of each kernel and writes it, with its mirror image if there is one."""
+
+    tiles: Tiles
+    blocks: Sequence[Tensor]
+    mirrors: Sequence[Tensor]
+    same: bool
+
+    def __call__(self, place: tuple[slice, slice]) -> None:
+        rows, columns = place
+        on_diagonal = self.same and rows == columns
+        for number, values in enumerate(self.tiles.values(rows, columns)):
+            if on_diagonal:
+                values = values.triu() + values.triu(1).T
+            self.blocks[number][rows, columns] = values
+            if self.mirrors and not on_diagonal:
+                self.mirrors[number][columns, rows] = values.T
+
+
+def _places(
+    rows: slice, columns: slice, side: int, *, half: bool
+) -> Iterator[tuple[slice, slice]]:
+    """The tiles of a block, or those on and above its diagonal."""
+    tall, wide = rows.stop - rows.start, columns.stop - columns.start
+    for row, column in itertools.product(_slices(tall, side), _slices(wide, side)):
+        if not half or column.start >= row.start:
+            yield row, column
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that compute tiles, each on its own.
+
+    Many small operations on small tiles waste less time when every thread has a tile of its own
+    than when all threads share each operation.
+    """
+    if threads == 1:
+        yield None
+        return
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+
+    pool = ThreadPoolExecutor(threads, initializer=start)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the workers have changed what new threads begin with
 
 
 def _slices(length: int, side: int) -> Iterator[slice]:

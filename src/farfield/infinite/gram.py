@@ -2,272 +2,151 @@ r"""Second moments of pairs of inputs, in a form that neither overflows nor canc
 
 A kernel K between two batches is held as the roots of its diagonals and a cosine,
 ``K[i, j] = left[i] * right[j] * cosine[i, j]``, so that products such as K11 * K22 never occur.
-A :class:`Gram` holds, besides, ``apart = 1 - cosine`` and ``together = 1 + cosine``, each
-computed without cancellation: an angle is taken from these and never from a rounded cosine, whose
-arccos would lose half of the digits for inputs that are close to each other or to antipodes.
-
-All arrays may have leading dimensions (*positions): rows are (*positions, n), pairs are
-(*positions, n1, n2).
+The roots are known at once; the cosines are deferred to the tiles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Variance = float | Tensor
+from farfield.infinite import angles
+from farfield.infinite.angles import Angle, Directions
+from farfield.infinite.pairs import Deferred, Rows, Vectors
+from farfield.infinite.safe import hypotenuse, safe_divide, safe_sqrt
 
-_CLOSE = 1e-4  # below this, 1 - cosine is computed from the difference of the unit vectors
-_PATCH = 2**22  # entries gathered at once when close pairs are computed again
+Variance = float | Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """A kernel between two batches: roots of its diagonals and cosines.
+    """A kernel between two batches: roots of its diagonals, and cosines.
 
     Attributes:
-        left: Roots of the first batch's diagonal, (*positions, n1).
-        right: Roots of the second batch's diagonal, (*positions, n2).
+        root: Roots of the diagonals.
         cosine: (*positions, n1, n2), between -1 and 1.
     """
 
-    left: Tensor
-    right: Tensor
-    cosine: Tensor
+    root: Rows
+    cosine: Deferred[Tensor]
 
-    def values(self) -> Tensor:
+    def values(self) -> Deferred[Tensor]:
         """The kernel itself, (*positions, n1, n2)."""
-        return self.cosine * self.left[..., :, None] * self.right[..., None, :]
+        return Deferred(lambda root, cosine: cosine * root.left * root.right, self.root, self.cosine)
 
-    def scaled(self, left: Variance, right: Variance | None = None) -> Scaled:
-        """This kernel with its roots multiplied by non-negative numbers or rows."""
-        right = left if right is None else right
-        return Scaled(self.left * left, self.right * right, self.cosine)
-
-    def plus(self, other: Scaled) -> Scaled:
-        """The sum of two kernels."""
-        mine, theirs, left, right = _shares(self, other)
-        cosine = mine.pairs() * self.cosine + theirs.pairs() * other.cosine
-        return Scaled(left, right, cosine)
+    def scaled(self, factor: Rows | Variance) -> Scaled:
+        """This kernel with its roots multiplied by something that is not negative."""
+        return Scaled(self.root * factor, self.cosine)
 
     def times(self, other: Scaled) -> Scaled:
         """The entrywise product of two kernels."""
-        return Scaled(self.left * other.left, self.right * other.right, self.cosine * other.cosine)
+        return Scaled(self.root * other.root, Deferred(torch.mul, self.cosine, other.cosine))
 
 
 @dataclass(frozen=True, eq=False)
-class Gram(Scaled):
-    """A :class:`Scaled` kernel whose angles keep their digits.
+class Gram:
+    """A kernel whose angles keep their digits.
 
     Attributes:
-        apart: 1 - cosine, (*positions, n1, n2), accurate where it is small.
-        together: 1 + cosine, (*positions, n1, n2), accurate where it is small.
+        root: Roots of the diagonals.
+        angle: (*positions, n1, n2).
     """
 
-    apart: Tensor
-    together: Tensor
+    root: Rows
+    angle: Deferred[Angle]
 
-    def scaled(self, left: Variance, right: Variance | None = None) -> Gram:
-        """This kernel with its roots multiplied by non-negative numbers or rows."""
-        right = left if right is None else right
-        return Gram(self.left * left, self.right * right, self.cosine, self.apart, self.together)
+    def plain(self) -> Scaled:
+        """The same kernel, of which only the cosines are known."""
+        return Scaled(self.root, Deferred(lambda angle: angle.cosine, self.angle))
 
-    def plus_gram(self, other: Gram) -> Gram:
-        """The sum of two kernels: the Gram matrix of the concatenated features.
+    def values(self) -> Deferred[Tensor]:
+        """The kernel itself."""
+        return self.plain().values()
 
-        With p = left_a / left, q = left_b / left (and the same on the right),
-        ``1 - cos = ((p1 - p2)^2 + (q1 - q2)^2) / 2 + p1 p2 (1 - cos_a) + q1 q2 (1 - cos_b)``:
-        a sum of terms of one sign.
-        """
-        mine, theirs, left, right = _shares(self, other)
-        p, q = mine.pairs(), theirs.pairs()
-        turned = 0.5 * (mine.gap().square() + theirs.gap().square())
-        return Gram(
-            left,
-            right,
-            p * self.cosine + q * other.cosine,
-            turned + p * self.apart + q * other.apart,
-            turned + p * self.together + q * other.together,
-        )
+    def scaled(self, factor: Rows | Variance) -> Gram:
+        """This kernel with its roots multiplied by something that is not negative."""
+        return Gram(self.root * factor, self.angle)
+
+    def plus(self, other: Gram) -> Gram:
+        """The sum of two kernels: the Gram matrix of the concatenated features."""
+        root = self.root.map(hypotenuse, other.root)
+        mine, theirs = _shares(self.root, other.root, root)
+        return Gram(root, Deferred(angles.mix, mine, self.angle, theirs, other.angle))
 
     def plus_constant(self, variance: Variance) -> Gram:
         """The sum with a constant kernel: what a bias of this variance adds."""
         if isinstance(variance, float) and variance == 0.0:
             return self
-        return self.plus_gram(constant(self, variance))
+        bias = _constant_root(self.root, variance)
+        root = self.root.map(hypotenuse, bias)
+        mine, theirs = _shares(self.root, bias, root)
+        return Gram(root, Deferred(angles.mix_constant, mine, self.angle, theirs))
 
-    def times_gram(self, other: Gram) -> Gram:
-        """The entrywise product; ``1 - c1 c2 = ((1-c1)(1+c2) + (1+c1)(1-c2)) / 2``."""
-        return Gram(
-            self.left * other.left,
-            self.right * other.right,
-            self.cosine * other.cosine,
-            0.5 * (self.apart * other.together + self.together * other.apart),
-            0.5 * (self.apart * other.apart + self.together * other.together),
-        )
+    def times(self, other: Gram) -> Gram:
+        """The entrywise product."""
+        return Gram(self.root * other.root, Deferred(angles.product, self.angle, other.angle))
 
-    def minus_product(self, left_mean: Tensor, right_mean: Tensor) -> Gram:
-        """The covariance ``K - m1 m2`` of units with these means.
-
-        With v = sqrt(K - m^2), p = v / root and q = m / root (points on the unit circle),
-        ``(1 - cos_v) v1 v2 = root1 root2 ((1 - cos) - ((p1 - p2)^2 + (q1 - q2)^2) / 2)``.
-
-        Args:
-            left_mean: (*positions, n1).
-            right_mean: (*positions, n2).
-        """
-        left, right = _deviation(self.left, left_mean), _deviation(self.right, right_mean)
-        p = _Share(safe_divide(left, self.left), safe_divide(right, self.right))
-        q = _Share(safe_divide(left_mean, self.left), safe_divide(right_mean, self.right))
-        turned = 0.5 * (p.gap().square() + q.gap().square())
-        unit = safe_divide(torch.ones_like(self.cosine), p.pairs())
-        apart = ((self.apart - turned) * unit).clamp(0.0, 2.0)
-        cosine = torch.where(apart < 0.5, 1.0 - apart, (self.cosine - q.pairs()) * unit)
-        return Gram(left, right, cosine, apart, 1.0 + cosine)
+    def minus_product(self, mean: Rows) -> Gram:
+        """The covariance ``K - m1 m2`` of units with these means."""
+        deviation = self.root.map(_deviation, mean)
+        shares = deviation.map(safe_divide, self.root), mean.map(safe_divide, self.root)
+        return Gram(deviation, Deferred(angles.spread, *shares, self.angle))
 
 
-@dataclass(frozen=True, eq=False)
-class _Share:
-    """What part of each root one summand has."""
-
-    left: Tensor
-    right: Tensor
-
-    def pairs(self) -> Tensor:
-        return self.left[..., :, None] * self.right[..., None, :]
-
-    def gap(self) -> Tensor:
-        return self.left[..., :, None] - self.right[..., None, :]
-
-
-def _shares(a: Scaled, b: Scaled) -> tuple[_Share, _Share, Tensor, Tensor]:
-    left, right = hypotenuse(a.left, b.left), hypotenuse(a.right, b.right)
-    mine = _Share(safe_divide(a.left, left), safe_divide(a.right, right))
-    # Where the sum is zero its direction is free; it is counted with the second summand, so that
-    # the shares stay a point on the unit circle.
-    theirs = _Share(
-        torch.where(left == 0, 1.0, safe_divide(b.left, left)),
-        torch.where(right == 0, 1.0, safe_divide(b.right, right)),
-    )
-    return mine, theirs, left, right
+def _shares(a: Rows, b: Rows, root: Rows) -> tuple[Rows, Rows]:
+    """What part of each root of the sum the two summands have: points on the unit circle."""
+    # Where the sum is zero its direction is free; it is counted with the second summand.
+    theirs = b.map(lambda b, root: torch.where(root == 0, 1.0, safe_divide(b, root)), root)
+    return a.map(safe_divide, root), theirs
 
 
 def _deviation(root: Tensor, mean: Tensor) -> Tensor:
     return safe_sqrt(((root - mean) * (root + mean)).clamp_min(0.0))
 
 
-def constant(like: Scaled, variance: Variance) -> Gram:
-    """The kernel that is ``variance`` everywhere, in the shapes of ``like``."""
+def _constant_root(like: Rows, variance: Variance) -> Rows:
     root = variance.sqrt() if isinstance(variance, Tensor) else float(variance) ** 0.5
-    return Gram(
-        torch.ones_like(like.left) * root,
-        torch.ones_like(like.right) * root,
-        torch.ones_like(like.cosine),
-        torch.zeros_like(like.cosine),
-        torch.full_like(like.cosine, 2.0),
-    )
+    return like.map(lambda row: torch.ones_like(row) * root)
 
 
-def product(left_mean: Tensor, right_mean: Tensor) -> Gram:
-    """The kernel ``m1 m2`` of rows of means, (*positions, n1) and (*positions, n2)."""
-    cosine = left_mean.sign()[..., :, None] * right_mean.sign()[..., None, :]
-    return Gram(left_mean.abs(), right_mean.abs(), cosine, 1.0 - cosine, 1.0 + cosine)
+def constant(like: Rows, variance: Variance) -> Gram:
+    """The kernel that is ``variance`` everywhere, in the shapes of ``like``."""
+    return Gram(_constant_root(like, variance), Deferred(angles.constant, like))
 
 
-def of_vectors(x1: Tensor, x2: Tensor) -> Gram:
-    r"""The mean product of features, ``K[i, j] = x1[i] . x2[j] / d``.
-
-    For close pairs ``1 - cos = |x1/|x1| - x2/|x2||^2 / 2`` is taken from the difference itself.
-
-    Args:
-        x1: (*positions, n1, d).
-        x2: (*positions, n2, d).
-
-    Returns:
-        The kernel, with pairs (*positions, n1, n2).
-    """
-    first, second = _Rows.of(x1), _Rows.of(x2)
-    cosine = first.unit @ second.unit.mT
-    apart = _patched(1.0 - cosine, first, second, 1.0)
-    together = _patched(1.0 + cosine, first, second, -1.0)
-    root = float(max(x1.shape[-1], 1)) ** -0.5
-    left, right = ((rows.norm * rows.scale).squeeze(-1) * root for rows in (first, second))
-    return Gram(left, right, cosine, apart, together)
+def product(mean: Rows) -> Gram:
+    """The kernel ``m1 m2`` of means."""
+    return Gram(mean.map(torch.abs), Deferred(angles.of_signs, mean.map(torch.sign)))
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Vectors ``x = scale * shrunk``, with a power of two as scale: the division is exact.
-
-    |x|^2 would overflow long before |x| does; |shrunk|^2 does not.
-    """
-
-    shrunk: Tensor
-    scale: Tensor
-    norm: Tensor
-    unit: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> _Rows:
-        largest = x.detach().abs().amax(-1, keepdim=True) if x.numel() else x[..., :1]
-        largest = torch.where(largest == 0, 1.0, largest)
-        scale = largest / torch.frexp(largest).mantissa
-        shrunk = x / scale
-        norm = torch.linalg.vector_norm(shrunk, dim=-1, keepdim=True)
-        return cls(shrunk, scale, norm, safe_divide(shrunk, norm.expand_as(shrunk)))
+def of_vectors(x: Vectors) -> Gram:
+    """The mean product of features, ``K[i, j] = x1[i] . x2[j] / d``."""
+    directions = Directions.of(x)
+    root = directions.lengths() * float(max(x.left.shape[-1], 1)) ** -0.5
+    return Gram(root, Deferred(Directions.angle, directions))
 
 
-def _patched(rough: Tensor, first: _Rows, second: _Rows, sign: float) -> Tensor:
-    """``rough``, with |unit1 - sign * unit2|^2 / 2 instead wherever it is small."""
-    close = (rough.detach() < _CLOSE).nonzero()
-    if not len(close):
-        return rough
-    pieces = []
-    for part in torch.split(close, max(1, _PATCH // first.unit.shape[-1])):
-        *positions, i, j = part.unbind(-1)
-        difference = _difference(first, (*positions, i), second, (*positions, j), sign)
-        pieces.append(0.5 * difference.square().sum(-1))
-    return rough.index_put(close.unbind(-1), torch.cat(pieces))
+def total(parts: Sequence[Scaled | None]) -> Scaled | None:
+    """The sum of those kernels that are there."""
+    there = [part for part in parts if part is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    root = there[0].root
+    for part in there[1:]:
+        root = root.map(hypotenuse, part.root)
+    shares = [part.root.map(safe_divide, root) for part in there]
+    arguments = [x for part, share in zip(there, shares, strict=True) for x in (share, part.cosine)]
+    return Scaled(root, Deferred(_weighed, *arguments))
 
 
-def _difference(
-    first: _Rows, at1: tuple[Tensor, ...], second: _Rows, at2: tuple[Tensor, ...], sign: float
-) -> Tensor:
-    r"""``a / |a| - b / |b|`` with b times the sign, row by row.
-
-    With e = a - b (exact when a and b are close) and m = a + b this is
-    ``(e (|a| + |b|) - m (e . m) / (|a| + |b|)) / (2 |a| |b|)``: its error is relative to e, where
-    the rounding of a / |a| would be relative to 1.
-    """
-    ratio = second.scale[at2] / first.scale[at1]
-    a, b = first.shrunk[at1], sign * second.shrunk[at2] * ratio
-    long_a, long_b = first.norm[at1], second.norm[at2] * ratio
-    e, m, long = a - b, a + b, long_a + long_b
-    exact = safe_divide(e * long - m * ((e * m).sum(-1, keepdim=True) / long), 2 * long_a * long_b)
-    plain = first.unit[at1] - sign * second.unit[at2]
-    # Vectors of very different lengths have no exact difference, and b might underflow.
-    return torch.where((ratio >= 0.5) & (ratio <= 2.0), exact, plain)
-
-
-def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient, and 0 where the denominator is 0; so is its gradient there."""
-    zero = denominator == 0
-    return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
-
-
-def safe_sqrt(x: Tensor) -> Tensor:
-    """The square root of x >= 0, whose gradient at 0 is 0 instead of infinite."""
-    if not x.requires_grad:
-        return x.sqrt()
-    zero = x == 0
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
-
-
-def hypotenuse(a: Tensor, b: Tensor) -> Tensor:
-    """``sqrt(a^2 + b^2)`` without overflow, whose gradient at (0, 0) is 0 instead of NaN."""
-    if not (a.requires_grad or b.requires_grad):
-        return torch.hypot(a, b)
-    zero = (a == 0) & (b == 0)
-    return torch.where(zero, 0.0, torch.hypot(torch.where(zero, 1.0, a), b))
+def _weighed(*shares_and_cosines: Rows | Tensor) -> Tensor:
+    """The sum of the cosines, each with its share of both roots."""
+    result: Tensor | None = None
+    for share, cosine in zip(shares_and_cosines[::2], shares_and_cosines[1::2], strict=True):
+        outer = share.outer()  # type: ignore[union-attr]
+        result = outer * cosine if result is None else torch.addcmul(result, outer, cosine)
+    assert result is not None
+    return result

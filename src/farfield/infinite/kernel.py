@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from farfield.errors import SettingsError
 from farfield.infinite import rules
+from farfield.infinite.gram import Gram, Scaled
 from farfield.infinite.laws import Mixed, mixed
 from farfield.infinite.limit_tensor import (
     RULES,
@@ -18,8 +19,9 @@ from farfield.infinite.limit_tensor import (
     Reading,
     input_tensor,
 )
+from farfield.infinite.pairs import Deferred, Program, Rows
 from farfield.infinite.variances import VarianceChoice, parameter_variances
-from farfield.kernel import MEMORY_BUDGET, Kernel, Output, evaluate
+from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
 from farfield.reading import following
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
@@ -46,10 +48,8 @@ class InfiniteWidth:
         self._weights, self._biases = parameter_variances(model, weight_var, bias_var)
         self._parameterization = parameterization
         self._memory_budget = memory_budget
-        self.nngp = Kernel(self._nngp_block, lambda x: self._diagonals(x)[0], memory_budget)
-        self.ntk = Kernel(
-            lambda x1, x2: self._blocks(x1, x2)[1], lambda x: self._diagonals(x)[1], memory_budget
-        )
+        self.nngp = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["nngp"]), memory_budget)
+        self.ntk = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["ntk"]), memory_budget)
 
     def __call__(
         self,
@@ -72,8 +72,8 @@ class InfiniteWidth:
             SettingsError: As :meth:`farfield.kernel.Kernel.__call__`.
         """
         nngp, ntk = evaluate(
-            self._blocks, self._diagonals, x1, x2, outs=out or [None, None],
-            memory_budget=self._memory_budget,
+            lambda x1, x2: self._tiles(x1, x2, ["nngp", "ntk"]), x1, x2, out or [None, None],
+            self._memory_budget,
         )  # fmt: skip
         return nngp, ntk
 
@@ -81,25 +81,20 @@ class InfiniteWidth:
         self, x: Float[Tensor, "n *features"]
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """The diagonals of the NNGP and of the NTK, each (n,)."""
-        nngp, ntk = self._diagonals(x)
-        return nngp, ntk
+        return self.nngp.diagonal(x), self.ntk.diagonal(x)
 
-    def _nngp_block(self, x1: Tensor, x2: Tensor) -> Tensor:
-        return _over_positions(self._read(x1, x2).gram.values())
-
-    def _blocks(self, x1: Tensor, x2: Tensor) -> Sequence[Tensor]:
+    def _tiles(self, x1: Tensor, x2: Tensor, wanted: Sequence[str]) -> Tiles:
         moments = self._read(x1, x2)
-        nngp = moments.gram.values()
-        ntk = torch.zeros_like(nngp) if moments.tangent is None else moments.tangent.values()
-        return _over_positions(nngp), _over_positions(ntk)
-
-    def _diagonals(self, x: Tensor) -> Sequence[Tensor]:
-        # Against an empty batch: the diagonals are the squares of the left roots.
-        moments = self._read(x, x[:0])
-        root = moments.gram.left
-        tangent = moments.tangent
-        both = [root, torch.zeros_like(root) if tangent is None else tangent.left]
-        return [value.square().reshape(-1, len(x)).mean(0) for value in both]
+        both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or _nothing(moments.gram)}
+        kernels = [both[name] for name in wanted]
+        program = Program([kernel.values() for kernel in kernels])
+        return Tiles(
+            lambda rows, columns: [_over_positions(v) for v in program.tile(rows, columns)],
+            lambda: [kernel.root.left.square().reshape(-1, len(x1)).mean(0) for kernel in kernels],
+            parallel=not any(
+                root.requires_grad for kernel in kernels for root in (kernel.root.left, kernel.root.right)
+            ),
+        )
 
     def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
         """Run the model's own ``forward`` on the law of its inputs."""
@@ -162,6 +157,12 @@ def infinite_width(
             f"The parameterization is {parameterization!r}; choose 'ntk' or 'standard'."
         )
     return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget)
+
+
+def _nothing(like: Gram) -> Scaled:
+    """The tangent kernel of a model without trained parameters."""
+    zero = like.root.map(torch.zeros_like)
+    return Scaled(zero, Deferred(Rows.outer, zero))
 
 
 def _over_positions(values: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
+from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.rectified import Rectified
-from farfield.infinite.gram import Gram, Scaled, of_vectors, product
+from farfield.infinite.gram import Gram, Scaled, of_vectors, product, total
+from farfield.infinite.pairs import Deferred, Rows, Vectors
 
 _DATA = -1  # the source that the raw input counts as
 _fresh = itertools.count()
@@ -45,10 +46,10 @@ class Gaussian:
     gains: int = 0
     sources: frozenset[int] = field(default_factory=lambda: frozenset({next(_fresh)}))
 
-    def scaled(self, left: Tensor | float, right: Tensor | float) -> Gaussian:
-        """The same units, multiplied by non-negative rows."""
-        tangent = None if self.tangent is None else self.tangent.scaled(left, right)
-        return Gaussian(self.gram.scaled(left, right), tangent, self.gains, self.sources)
+    def scaled(self, factor: Rows | float) -> Gaussian:
+        """The same units, multiplied by something that is not negative."""
+        tangent = None if self.tangent is None else self.tangent.scaled(factor)
+        return Gaussian(self.gram.scaled(factor), tangent, self.gains, self.sources)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +57,12 @@ class Data:
     """Known numbers.
 
     Attributes:
-        x1: Values for the first batch, (n1, *positions, d).
-        x2: Values for the second batch, (n2, *positions, d).
+        x: Values for the two batches, (n1, *positions, d) and (n2, *positions, d).
         tangent: Mean over the features of what parameters of the features themselves add (the
             gain and bias of a norm on the raw input).
     """
 
-    x1: Tensor
-    x2: Tensor
+    x: Rows
     tangent: Scaled | None = None
 
 
@@ -86,15 +85,13 @@ class Mixed:
 
     Attributes:
         gram: Second moments, means included.
-        left_mean: (*positions, n1).
-        right_mean: (*positions, n2).
+        mean: Means of the units.
         tangent: As of :class:`Gaussian`; the gains are included.
         sources: As of :class:`Gaussian`.
     """
 
     gram: Gram
-    left_mean: Tensor
-    right_mean: Tensor
+    mean: Rows
     tangent: Scaled | None
     sources: frozenset[int]
 
@@ -111,7 +108,7 @@ def gaussian_of(law: Law) -> Gaussian | None:
     if not law.function.is_linear:
         return None
     factor = abs(law.function.positive)
-    return law.base if factor == 1.0 else law.base.scaled(factor, factor)
+    return law.base if factor == 1.0 else law.base.scaled(factor)
 
 
 def mixed(law: Law) -> Mixed:
@@ -119,28 +116,26 @@ def mixed(law: Law) -> Mixed:
     if isinstance(law, Mixed):
         return law
     if isinstance(law, Data):
-        x1, x2 = rows_last(law.x1), rows_last(law.x2)
-        return Mixed(of_vectors(x1, x2), x1.mean(-1), x2.mean(-1), law.tangent, frozenset({_DATA}))
+        x = rows_last(law.x)
+        mean = x.map(lambda values: values.mean(-1))
+        return Mixed(of_vectors(x), mean, law.tangent, frozenset({_DATA}))
     base, function = law.base, law.function
-    tangent = None if base.tangent is None else base.tangent.times(function.slopes(base.gram))
+    rows = function.rows(base.gram.root)
+    tangents: list[Scaled | None] = []
+    if base.tangent is not None:
+        slope = Deferred(function.slope, rows, base.gram.angle)
+        tangents.append(base.tangent.times(Scaled(rows.slope_root, slope)))
     if base.gains:
-        gains = function.gains(base.gram).scaled(float(base.gains) ** 0.5)
-        tangent = gains if tangent is None else tangent.plus(gains)
-    gram = base.gram
-    return Mixed(
-        function.moments(gram),
-        function.mean(gram.left),
-        function.mean(gram.right),
-        tangent,
-        base.sources,
-    )
+        gain = Deferred(function.gain, rows, base.gram.angle)
+        tangents.append(Scaled(rows.gain_root * float(base.gains) ** 0.5, gain))
+    gram = Gram(rows.root, Deferred(function.angle, rows, base.gram.angle))
+    return Mixed(gram, rows.mean, total(tangents), base.sources)
 
 
-def moved(law: Mixed, left_mean: Tensor, right_mean: Tensor) -> Mixed:
+def moved(law: Mixed, mean: Rows) -> Mixed:
     """The same units around other means."""
-    spread = law.gram.minus_product(law.left_mean, law.right_mean)
-    gram = spread.plus_gram(product(left_mean, right_mean))
-    return Mixed(gram, left_mean, right_mean, law.tangent, law.sources)
+    gram = law.gram.minus_product(law.mean).plus(product(mean))
+    return Mixed(gram, mean, law.tangent, law.sources)
 
 
 def blend(parts: Sequence[Mixed], widths: Sequence[int]) -> Mixed:
@@ -148,46 +143,37 @@ def blend(parts: Sequence[Mixed], widths: Sequence[int]) -> Mixed:
 
     That is all that a linear map or a norm sees of units side by side.
     """
-    total = float(sum(widths))
-    share = widths[0] / total
-    gram = parts[0].gram.scaled(share**0.5)
-    left, right = parts[0].left_mean * share, parts[0].right_mean * share
-    tangents = [None if parts[0].tangent is None else parts[0].tangent.scaled(share**0.5)]
-    for part, width in zip(parts[1:], widths[1:], strict=True):
-        share = width / total
-        gram = gram.plus_gram(part.gram.scaled(share**0.5))
-        left, right = left + part.left_mean * share, right + part.right_mean * share
-        tangents.append(None if part.tangent is None else part.tangent.scaled(share**0.5))
+    shares = [width / sum(widths) for width in widths]
+    gram, mean = parts[0].gram.scaled(shares[0] ** 0.5), parts[0].mean * shares[0]
+    for part, share in zip(parts[1:], shares[1:], strict=True):
+        gram = gram.plus(part.gram.scaled(share**0.5))
+        mean = mean.map(torch.add, part.mean * share)
+    tangents = [
+        None if part.tangent is None else part.tangent.scaled(share**0.5)
+        for part, share in zip(parts, shares, strict=True)
+    ]
     sources = frozenset[int]().union(*(part.sources for part in parts))
-    return Mixed(gram, left, right, sum_of_tangents(*tangents), sources)
+    return Mixed(gram, mean, total(tangents), sources)
 
 
 def positions(law: Mixed) -> list[Mixed]:
     """The law at each position, one by one."""
-    gram, tangent = law.gram, law.tangent
-    parts = []
-    for at in itertools.product(*(range(size) for size in gram.left.shape[:-1])):
-        part = Gram(
-            gram.left[at], gram.right[at], gram.cosine[at], gram.apart[at], gram.together[at]
-        )
-        below = (
-            None
-            if tangent is None
-            else Scaled(tangent.left[at], tangent.right[at], tangent.cosine[at])
-        )
-        parts.append(Mixed(part, law.left_mean[at], law.right_mean[at], below, law.sources))
-    return parts
+    sizes = law.gram.root.left.shape[:-1]
+    return [_at(law, position) for position in itertools.product(*(range(s) for s in sizes))]
 
 
-def sum_of_tangents(*tangents: Scaled | None) -> Scaled | None:
-    """The sum of those that are there."""
-    total: Scaled | None = None
-    for tangent in tangents:
-        if tangent is not None:
-            total = tangent if total is None else total.plus(tangent)
-    return total
+def _at(law: Mixed, position: tuple[int, ...]) -> Mixed:
+    def pick(rows: Rows) -> Rows:
+        return rows.map(lambda values: values[position])
+
+    gram = Gram(pick(law.gram.root), Deferred(Angle.at, law.gram.angle, position))
+    tangent = law.tangent
+    if tangent is not None:
+        cosine = Deferred(lambda values: values[position], tangent.cosine)
+        tangent = Scaled(pick(tangent.root), cosine)
+    return Mixed(gram, pick(law.mean), tangent, law.sources)
 
 
-def rows_last(x: Tensor) -> Tensor:
+def rows_last(x: Rows) -> Vectors:
     """(n, *positions, d) as (*positions, n, d)."""
-    return torch.movedim(x, 0, -2)
+    return Vectors.of(x, lambda values: torch.movedim(values, 0, -2))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from farfield.infinite.gram import Variance
 from farfield.infinite.laws import Data, Law
+from farfield.infinite.pairs import Rows
 from farfield.reading import AbstractTensor, RuleTable
 
 Parameterization = Literal["ntk", "standard"]
@@ -97,7 +98,7 @@ class LimitTensor(AbstractTensor):
 
 def input_tensor(x1: Tensor, x2: Tensor, reading: Reading) -> LimitTensor:
     """The two batches of raw inputs, (n1, *features) and (n2, *features)."""
-    return LimitTensor(Data(x1, x2), (len(x1) + len(x2), *x1.shape[1:]), x1, reading)
+    return LimitTensor(Data(Rows(x1, x2)), (len(x1) + len(x2), *x1.shape[1:]), x1, reading)
 
 
 def is_parameter(value: object) -> bool:

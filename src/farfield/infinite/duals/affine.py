@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from farfield.infinite.duals.base import Activation
-from farfield.infinite.gram import Gram, Scaled, product
+from farfield.infinite import angles
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.base import Activation, RowLaw
+from farfield.infinite.pairs import Rows
+from farfield.infinite.safe import hypotenuse, safe_divide, safe_sqrt
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +42,53 @@ class Affine(Activation):
         """``E[phi(u)]``."""
         return self.factor * self.inner.mean(r) + self.shift
 
-    def moments(self, pair: Gram) -> Gram:
-        """``E[phi(u) phi(v)]``: the covariance stays, the mean moves."""
-        size = abs(self.factor)
-        gram = self.inner.moments(pair).scaled(size)
+    def root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[phi(u)^2])``: the deviation stays, the mean moves."""
+        root, mean = self.inner.root(r), self.inner.mean(r)
+        return hypotenuse(abs(self.factor) * _deviation(root, mean), self.mean(r))
+
+    def slope_root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[phi'(u)^2])``."""
+        return abs(self.factor) * self.inner.slope_root(r)
+
+    def gain_root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[u^2 phi'(u)^2])``."""
+        return abs(self.factor) * self.inner.gain_root(r)
+
+    def rows(self, r: Rows) -> RowLaw:
+        """All of these, and those of the inner activation."""
+        own = super().rows(r)
+        return RowLaw(
+            r, own.mean, own.root, own.slope_root, own.gain_root, inner=self.inner.rows(r)
+        )
+
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        """The inner kernel without the inner means, with the new ones."""
+        inner = _inner(law)
+        own = self.inner.angle(inner, angle)
         if self.shift == 0.0:
-            return gram
-        left = self.factor * self.inner.mean(pair.left)
-        right = self.factor * self.inner.mean(pair.right)
-        spread = gram.minus_product(left, right)
-        return spread.plus_gram(product(left + self.shift, right + self.shift))
+            return own
+        deviation = inner.root.map(_deviation, inner.mean)
+        around = angles.spread(
+            deviation.map(safe_divide, inner.root), inner.mean.map(safe_divide, inner.root), own
+        )
+        share = (deviation * abs(self.factor)).map(safe_divide, law.root)
+        rest = law.mean.map(lambda mean, root: safe_divide(mean.abs(), root), law.root)
+        return angles.mix(share, around, rest, angles.of_signs(law.mean.map(torch.sign)))
 
-    def slopes(self, pair: Gram) -> Scaled:
-        """``E[phi'(u) phi'(v)]``."""
-        return self.inner.slopes(pair).scaled(abs(self.factor))
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi'(u) phi'(v)]`` over the slope roots."""
+        return self.inner.slope(_inner(law), angle)
 
-    def gains(self, pair: Gram) -> Scaled:
-        """``E[u v phi'(u) phi'(v)]``."""
-        return self.inner.gains(pair).scaled(abs(self.factor))
+    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
+        return self.inner.gain(_inner(law), angle)
+
+
+def _inner(law: RowLaw) -> RowLaw:
+    assert law.inner is not None
+    return law.inner
+
+
+def _deviation(root: Tensor, mean: Tensor) -> Tensor:
+    return safe_sqrt(((root - mean) * (root + mean)).clamp_min(0.0))

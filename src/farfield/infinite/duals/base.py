@@ -4,19 +4,46 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from farfield.infinite.gram import Gram, Scaled, safe_divide
+from farfield.infinite.angles import Angle
+from farfield.infinite.pairs import Bundle, Rows, Vectors
+from farfield.infinite.safe import safe_divide
 
 _NEAR = 1e-8  # squared distances below this are expanded around the diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class RowLaw(Bundle):
+    """What an activation makes of each row: of u ~ N(0, r^2).
+
+    Attributes:
+        r: Standard deviations of u.
+        mean: ``E[phi(u)]``.
+        root: ``sqrt(E[phi(u)^2])``.
+        slope_root: ``sqrt(E[phi'(u)^2])``.
+        gain_root: ``sqrt(E[u^2 phi'(u)^2])``.
+        features: What else the activation wants to know of a row.
+        inner: The law of the activation that this one is made of.
+    """
+
+    r: Rows
+    mean: Rows
+    root: Rows
+    slope_root: Rows
+    gain_root: Rows
+    features: Vectors | None = None
+    inner: RowLaw | None = None
 
 
 class Activation(ABC):
     """An elementwise function phi of a Gaussian with mean zero.
 
-    Rows ``r`` are standard deviations, u ~ N(0, r^2); a :class:`Gram` is the law of a pair.
+    The methods of rows take standard deviations r, u ~ N(0, r^2), all at once; the methods of
+    pairs take what :meth:`rows` made of them and the angles, for one tile.
     """
 
     @abstractmethod
@@ -33,43 +60,8 @@ class Activation(ABC):
         """``E[phi(u)]``."""
 
     @abstractmethod
-    def moments(self, pair: Gram) -> Gram:
-        """``E[phi(u) phi(v)]``."""
-
-    @abstractmethod
-    def slopes(self, pair: Gram) -> Scaled:
-        """``E[phi'(u) phi'(v)]``."""
-
-    @abstractmethod
-    def gains(self, pair: Gram) -> Scaled:
-        """``E[u v phi'(u) phi'(v)]``: what a trained gain in front of phi contributes."""
-
-
-class Smooth(Activation):
-    """An activation given by its three dual functions of a pair.
-
-    Each returns the values for rows (*positions, n1), (*positions, n2); a diagonal is the pair of
-    a row with itself. The gap 1 - cos of nearly equal inputs comes from an expansion around the
-    diagonal instead of from 1 - (rounded cosine).
-    """
-
-    odd = False
-
-    @abstractmethod
     def root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi(u)^2])``."""
-
-    @abstractmethod
-    def second(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        """``E[phi(u) phi(v)] / (left * right)`` for given positive roots."""
-
-    @abstractmethod
-    def second_slope(self, pair: Gram) -> Tensor:
-        """``E[phi'(u) phi'(v)]``."""
-
-    @abstractmethod
-    def second_gain(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        """``E[u v phi'(u) phi'(v)] / (left * right)`` for given positive roots."""
 
     @abstractmethod
     def slope_root(self, r: Tensor) -> Tensor:
@@ -79,66 +71,94 @@ class Smooth(Activation):
     def gain_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[u^2 phi'(u)^2])``."""
 
-    def moments(self, pair: Gram) -> Gram:
-        """``E[phi(u) phi(v)]``.
+    def rows(self, r: Rows) -> RowLaw:
+        """All of these."""
+        functions = (self.mean, self.root, self.slope_root, self.gain_root)
+        return RowLaw(r, *(r.map(function) for function in functions))
+
+    @abstractmethod
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        """The angle of phi(u) and phi(v): its cosine is ``E[phi(u) phi(v)]`` over the roots."""
+
+    @abstractmethod
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi'(u) phi'(v)]`` over the slope roots."""
+
+    @abstractmethod
+    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots: what a trained gain before phi adds."""
+
+
+class Smooth(Activation):
+    """An activation whose three dual functions are given as they are.
+
+    The gap 1 - cos of nearly equal inputs comes from an expansion around the diagonal instead of
+    from 1 - (rounded cosine).
+    """
+
+    odd = False
+
+    @abstractmethod
+    def second(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi(u) phi(v)]`` over the roots."""
+
+    @abstractmethod
+    def second_slope(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi'(u) phi'(v)]``."""
+
+    @abstractmethod
+    def second_gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
+
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        """The angle of phi(u) and phi(v).
 
         Near the diagonal, with R = sqrt(E[phi^2]), g = sqrt(E[u^2 phi'^2]) / r and by Price's
         theorem, ``R1 R2 (1 - cos) = r1 r2 (1 - c) E[phi' phi'] + ((r1 - r2)^2 g1 g2
         - (R1 - R2)^2) / 2``, up to terms of fourth order in the distance.
         """
-        left, right = self.root(pair.left), self.root(pair.right)
-        cosine = self.second(_divisor(left)[..., :, None], _divisor(right)[..., None, :], pair)
+        cosine = self.second(law, angle)
         apart, together = 1.0 - cosine, 1.0 + cosine
-        near = _near(pair, pair.apart)
+        near = _near(law.r, angle.apart)
         if bool(near.any()):
-            apart = torch.where(near, self._gap(pair, pair.apart, left, right), apart)
+            apart = torch.where(near, self._gap(law, angle), apart)
             cosine = torch.where(near, 1.0 - apart, cosine)
-        if self.odd:
-            near = _near(pair, pair.together)
+        if self.odd and not angle.is_acute:
+            near = _near(law.r, angle.together)
             if bool(near.any()):
-                mirrored = Gram(pair.left, pair.right, -pair.cosine, pair.together, pair.apart)
-                together = torch.where(
-                    near, self._gap(mirrored, pair.together, left, right), together
-                )
-        return Gram(left, right, cosine, apart, together)
+                together = torch.where(near, self._gap(law, angle.mirrored()), together)
+        return Angle(apart, together, cosine)
 
-    def _gap(self, pair: Gram, apart: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        r1, r2 = pair.left[..., :, None], pair.right[..., None, :]
-        g1 = safe_divide(self.gain_root(pair.left), pair.left)[..., :, None]
-        g2 = safe_divide(self.gain_root(pair.right), pair.right)[..., None, :]
-        big1, big2 = _divisor(left)[..., :, None], _divisor(right)[..., None, :]
-        turned = (r1 / big1) * apart * (r2 / big2) * self.second_slope(pair)
+    def _gap(self, law: RowLaw, angle: Angle) -> Tensor:
+        r1, r2 = law.r.left, law.r.right
+        g1, g2 = safe_divide(law.gain_root.left, r1), safe_divide(law.gain_root.right, r2)
+        big1, big2 = positive(law.root.left), positive(law.root.right)
+        turned = (r1 / big1) * angle.apart * (r2 / big2) * self.second_slope(law, angle)
         stretched = ((r1 - r2) / big1) * ((r1 - r2) / big2) * g1 * g2
         grown = ((big1 - big2) / big1) * ((big1 - big2) / big2)
         return (turned + 0.5 * (stretched - grown)).clamp_min(0.0)
 
-    def slopes(self, pair: Gram) -> Scaled:
-        """``E[phi'(u) phi'(v)]``."""
-        left, right = self.slope_root(pair.left), self.slope_root(pair.right)
-        value = self.second_slope(pair)
-        outer = left[..., :, None] * right[..., None, :]
-        return Scaled(left, right, safe_divide(value, outer))
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi'(u) phi'(v)]`` over the slope roots."""
+        return safe_divide(self.second_slope(law, angle), law.slope_root.outer())
 
-    def gains(self, pair: Gram) -> Scaled:
-        """``E[u v phi'(u) phi'(v)]``."""
-        left, right = self.gain_root(pair.left), self.gain_root(pair.right)
-        value = self.second_gain(_divisor(left)[..., :, None], _divisor(right)[..., None, :], pair)
-        return Scaled(left, right, value)
+    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
+        return self.second_gain(law, angle)
 
 
-def diagonal_of(function: Callable[[Gram], Tensor], r: Tensor) -> Tensor:
+def on_diagonal(function: Callable[[Rows, Angle], Tensor], r: Tensor) -> Tensor:
     """The values that a function of pairs takes on the pairs (u, u), one for each row."""
-    rows = r[..., None]
-    one = torch.ones_like(rows[..., None])
-    return function(Gram(rows, rows, one, torch.zeros_like(one), 2.0 * one))[..., 0, 0]
+    rows = r[..., None, None]
+    return function(Rows(rows, rows), Angle(torch.zeros_like(rows)))[..., 0, 0]
 
 
-def _near(pair: Gram, apart: Tensor) -> Tensor:
-    r1, r2 = pair.left[..., :, None], pair.right[..., None, :]
-    stretched = (r1 - r2).square()
-    turned = r1 * apart * r2
-    return (apart < _NEAR) & (stretched < _NEAR * r1 * r2) & (stretched + turned < _NEAR)
-
-
-def _divisor(root: Tensor) -> Tensor:
+def positive(root: Tensor) -> Tensor:
+    """The root to divide by: 1 instead of 0."""
     return torch.where(root == 0, 1.0, root)
+
+
+def _near(r: Rows, apart: Tensor) -> Tensor:
+    stretched = r.gap().square()
+    turned = r.left * apart * r.right
+    return (apart < _NEAR) & (stretched < _NEAR * r.outer()) & (stretched + turned < _NEAR)

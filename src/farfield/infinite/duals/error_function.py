@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farfield.infinite.duals.base import Smooth
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.base import RowLaw, Smooth, positive
 from farfield.infinite.duals.shrunk import Shrunk
-from farfield.infinite.gram import Gram, hypotenuse
+from farfield.infinite.safe import hypotenuse
 
 _WIDTH = math.sqrt(2.0)
 _TINY = 1e-9  # below this erf is linear to the last digit, and squares of r underflow soon
@@ -40,27 +41,28 @@ class Erf(Smooth):
         """Zero: erf is odd."""
         return torch.zeros_like(r)
 
-    def second(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        """``E[erf(u) erf(v)] / (left * right)``."""
-        law = Shrunk.of(pair, _WIDTH)
-        angle = torch.atan2(law.sine, law.cofactor)
-        tiny = (law.r1 < _TINY) & (law.r2 < _TINY)
-        linear = (4.0 / math.pi) * (law.r1 / left) * (law.r2 / right) * pair.cosine
-        return torch.where(tiny, linear, (2.0 / math.pi) * (angle / left) / right)
+    def second(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[erf(u) erf(v)]`` over the roots."""
+        pair, left, right = _seen(law, angle), positive(law.root.left), positive(law.root.right)
+        arc = torch.atan2(pair.sine, pair.cofactor)
+        tiny = (pair.r1 < _TINY) & (pair.r2 < _TINY)
+        linear = (4.0 / math.pi) * (pair.r1 / left) * (pair.r2 / right) * angle.cosine
+        return torch.where(tiny, linear, (2.0 / math.pi) * (arc / left) / right)
 
-    def second_slope(self, pair: Gram) -> Tensor:
+    def second_slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """``(4/pi) / sqrt((1 + 2 K11)(1 + 2 K22) - 4 K12^2)``."""
-        law = Shrunk.of(pair, _WIDTH)
-        return (4.0 / math.pi) * law.q1 * law.q2 / law.cofactor
+        pair = _seen(law, angle)
+        return (4.0 / math.pi) * pair.q1 * pair.q2 / pair.cofactor
 
-    def second_gain(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        r"""``(4/pi) E[u v exp(-u^2 - v^2)] / (left * right)``.
+    def second_gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        r"""``(4/pi) E[u v exp(-u^2 - v^2)]`` over the gain roots.
 
         The weight makes (u, v) Gaussian with covariance K12 / ((1 + 2 K11)(1 + 2 K22) - 4 K12^2).
         """
-        law = Shrunk.of(pair, _WIDTH)
-        ratio = law.q1 * law.q2 / law.cofactor
-        weighed = pair.cosine * (law.r1 * ratio / left) * (law.r2 * ratio / right) * ratio
+        pair = _seen(law, angle)
+        left, right = positive(law.gain_root.left), positive(law.gain_root.right)
+        ratio = pair.q1 * pair.q2 / pair.cofactor
+        weighed = angle.cosine * (pair.r1 * ratio / left) * (pair.r2 * ratio / right) * ratio
         return (4.0 / math.pi) * weighed
 
     def slope_root(self, r: Tensor) -> Tensor:
@@ -71,3 +73,7 @@ class Erf(Smooth):
         """``sqrt(E[u^2 phi'(u)^2]) = sqrt(4 / pi) r (1 + 4 r^2)^(-3/4)``."""
         narrow = hypotenuse(torch.ones_like(r), 2.0 * r).rsqrt()
         return 2.0 / math.sqrt(math.pi) * (r * narrow) * narrow * narrow
+
+
+def _seen(law: RowLaw, angle: Angle) -> Shrunk:
+    return Shrunk.of(law.r, angle, _WIDTH)

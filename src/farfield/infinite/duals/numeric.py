@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from farfield.errors import AccuracyWarning
-from farfield.infinite.duals.base import Smooth
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.base import RowLaw, Smooth, positive
 from farfield.infinite.duals.nodes import fejer, tanh_sinh
 from farfield.infinite.duals.polar import Estimate, Pairs, expectation, pair_expectation
-from farfield.infinite.gram import Gram, safe_divide, safe_sqrt
+from farfield.infinite.pairs import Rows
+from farfield.infinite.safe import safe_divide, safe_sqrt
 
 Function = Callable[[Tensor], Tensor]
 
@@ -69,19 +71,18 @@ class Numeric(Smooth):
         """``sqrt(E[u^2 phi'(u)^2])``."""
         return safe_sqrt(self._expect(lambda u: (u * self._slope(u)).square(), r))
 
-    def second(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        """``E[phi(u) phi(v)] / (left * right)``."""
-        return self._expect_pairs(self.function, pair, left * right) / left / right
+    def second(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi(u) phi(v)]`` over the roots."""
+        return self._expect_pairs(self.function, law, angle, law.root)
 
-    def second_slope(self, pair: Gram) -> Tensor:
+    def second_slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi'(u) phi'(v)]``."""
-        left, right = self.slope_root(pair.left), self.slope_root(pair.right)
-        return self._expect_pairs(self._slope, pair, left[..., :, None] * right[..., None, :])
+        root = law.slope_root
+        return self._expect_pairs(self._slope, law, angle, root) * root.outer()
 
-    def second_gain(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        """``E[u v phi'(u) phi'(v)] / (left * right)``."""
-        value = self._expect_pairs(lambda u: u * self._slope(u), pair, left * right)
-        return value / left / right
+    def second_gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
+        return self._expect_pairs(lambda u: u * self._slope(u), law, angle, law.gain_root)
 
     def _slope(self, u: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -97,10 +98,14 @@ class Numeric(Smooth):
         self._check(estimate, size.value)
         return estimate.value.to(r.dtype)
 
-    def _expect_pairs(self, function: Function, pair: Gram, size: Tensor) -> Tensor:
-        shape = pair.cosine.shape
-        pairs = _flat(pair)
-        scale = size.expand(shape).reshape(-1).detach().double()
+    def _expect_pairs(
+        self, function: Function, law: RowLaw, angle: Angle, root: Rows
+    ) -> Tensor:
+        """``E[f(u) f(v)]`` over these roots."""
+        shape = angle.apart.shape
+        pairs = _flat(law.r, angle)
+        left, right = positive(root.left), positive(root.right)
+        scale = (left * right).expand(shape).reshape(-1).detach().double()
         rule, accepted = _RULES[0]
         estimate = pair_expectation(function, pairs, self.bends, rule)
         for rule, next_accepted in _RULES[1:]:
@@ -114,7 +119,7 @@ class Numeric(Smooth):
             )
             accepted = next_accepted
         self._check(estimate, scale)
-        return estimate.value.reshape(shape).to(pair.cosine.dtype)
+        return estimate.value.reshape(shape).to(angle.apart.dtype) / left / right
 
     def _check(self, estimate: Estimate, size: Tensor) -> None:
         errors = _errors(estimate, size)
@@ -129,12 +134,12 @@ class Numeric(Smooth):
             )
 
 
-def _flat(pair: Gram) -> Pairs:
-    shape = pair.cosine.shape
-    short, wide = safe_sqrt(pair.apart).double(), safe_sqrt(pair.together).double()
+def _flat(r: Rows, angle: Angle) -> Pairs:
+    shape = angle.apart.shape
+    short, wide = safe_sqrt(angle.apart).double(), safe_sqrt(angle.together).double()
     return Pairs(
-        pair.left[..., :, None].expand(shape).reshape(-1).double(),
-        pair.right[..., None, :].expand(shape).reshape(-1).double(),
+        r.left.expand(shape).reshape(-1).double(),
+        r.right.expand(shape).reshape(-1).double(),
         2.0 * torch.atan2(short, wide).reshape(-1),
         2.0 * torch.atan2(wide, short).reshape(-1),
     )

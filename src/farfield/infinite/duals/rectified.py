@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farfield.infinite.duals.base import Activation
-from farfield.infinite.gram import Gram, Scaled, safe_sqrt
-
-# sin t - t cos t = t^3 sum_k coefficient_k t^(2k); twelve terms are exact up to pi / 2.
-_SERIES = [(-1.0) ** (k + 1) * 2 * k / math.factorial(2 * k + 1) for k in range(1, 13)]
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.base import Activation, RowLaw
 
 
 @dataclass(frozen=True)
@@ -65,31 +62,42 @@ class Rectified(Activation):
         """``E[phi(u)] = (positive - negative) r / sqrt(2 pi)``."""
         return r * ((self.positive - self.negative) / math.sqrt(2.0 * math.pi))
 
-    def moments(self, pair: Gram) -> Gram:
-        """``E[phi(u) phi(v)]``, with 1 - cos and 1 + cos as sums that do not cancel."""
-        if self.is_linear:
-            return pair.scaled(self._size)
-        kappa = self._kappa
-        folded, acute = _folded_angle(pair)
-        bend = ((1.0 - kappa) / math.pi) * _sine_minus(folded)
-        cosine = torch.where(acute, pair.cosine, kappa * pair.cosine) + bend
-        apart = torch.where(acute, pair.apart, (1.0 + kappa) - kappa * pair.together) - bend
-        together = torch.where(acute, pair.together, (1.0 - kappa) + kappa * pair.together) + bend
-        return Gram(self.root(pair.left), self.root(pair.right), cosine, apart, together)
+    def slope_root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[phi'(u)^2])``."""
+        return torch.full_like(r, self._size)
 
-    def slopes(self, pair: Gram) -> Scaled:
+    def gain_root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[u^2 phi'(u)^2])``: u phi'(u) = phi(u) here."""
+        return self.root(r)
+
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        """The angle of phi(u) and phi(v), from sums that do not cancel."""
+        if self.is_linear:
+            return angle
+        kappa, arc = self._kappa, angle.arc
+        share = (1.0 - kappa) / math.pi
+        apart = torch.sub(angle.apart, arc.bend, alpha=share).clamp_min(0.0)
+        if arc.near is None:
+            # For kappa <= 1/2 the cosine is at least 1 / (2 pi), so 1 - apart has its digits.
+            short = angle.is_short or kappa <= 0.5
+            return Angle(apart, cosine=None if short else angle.cosine + share * arc.bend)
+        bend = share * arc.bend
+        cosine = torch.where(arc.near, angle.cosine, kappa * angle.cosine) + bend
+        apart = torch.where(arc.near, apart, (1.0 + kappa) - kappa * angle.together - bend)
+        if kappa <= 0:
+            return Angle(apart, cosine=cosine)
+        near = torch.where(arc.near, angle.together, (1.0 - kappa) + kappa * angle.together)
+        return Angle(apart, near + bend, cosine)
+
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi'(u) phi'(v)] = size^2 (1 - (1 - kappa) theta / pi)``."""
-        size = self._size
-        left, right = torch.full_like(pair.left, size), torch.full_like(pair.right, size)
         if self.is_linear:
-            return Scaled(left, right, torch.ones_like(pair.cosine))
-        folded, acute = _folded_angle(pair)
-        bend = ((1.0 - self._kappa) / math.pi) * folded
-        return Scaled(left, right, torch.where(acute, 1.0 - bend, self._kappa + bend))
+            return torch.ones_like(angle.apart)
+        return _linear_in_angle(self._kappa, angle)
 
-    def gains(self, pair: Gram) -> Scaled:
+    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[u v phi'(u) phi'(v)]``: u phi'(u) = phi(u) here."""
-        return self.moments(pair)
+        return self.angle(law, angle).cosine
 
 
 @dataclass(frozen=True)
@@ -126,38 +134,34 @@ class Step(Activation):
         """``E[phi(u)]``."""
         return torch.full_like(r, 0.5 * (self.negative + self.positive))
 
-    def moments(self, pair: Gram) -> Gram:
-        """``E[phi(u) phi(v)]``."""
+    def slope_root(self, r: Tensor) -> Tensor:
+        """Zero: the slope is zero almost everywhere."""
+        return torch.zeros_like(r)
+
+    def gain_root(self, r: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(r)
+
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        """The angle of phi(u) and phi(v)."""
         kappa = 2 * self.negative * self.positive / (self.negative**2 + self.positive**2)
-        folded, acute = _folded_angle(pair)
-        bend = ((1.0 - kappa) / math.pi) * folded
-        cosine = torch.where(acute, 1.0 - bend, kappa + bend)
-        apart = torch.where(acute, bend, (1.0 - kappa) - bend)
-        together = torch.where(acute, 2.0 - bend, (1.0 + kappa) + bend)
-        return Gram(self.root(pair.left), self.root(pair.right), cosine, apart, together)
+        bend = ((1.0 - kappa) / math.pi) * angle.arc.angle
+        apart = angle.arc.choose(bend, (1.0 - kappa) - bend)
+        together = angle.arc.choose(2.0 - bend, (1.0 + kappa) + bend)
+        return Angle(apart, together, _linear_in_angle(kappa, angle))
 
-    def slopes(self, pair: Gram) -> Scaled:
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """Zero."""
-        return Scaled(
-            torch.zeros_like(pair.left), torch.zeros_like(pair.right), torch.zeros_like(pair.cosine)
-        )
+        return torch.zeros_like(angle.apart)
 
-    def gains(self, pair: Gram) -> Scaled:
+    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
         """Zero."""
-        return self.slopes(pair)
+        return torch.zeros_like(angle.apart)
 
 
-def _folded_angle(pair: Gram) -> tuple[Tensor, Tensor]:
-    """The angle to the nearer one of v and -v, at most pi / 2; and whether that is v."""
-    acute = pair.cosine >= 0
-    short = torch.where(acute, pair.apart, pair.together)
-    return 2.0 * torch.asin(safe_sqrt(0.5 * short)), acute
-
-
-def _sine_minus(t: Tensor) -> Tensor:
-    """``sin t - t cos t`` for 0 <= t <= pi / 2, to full relative accuracy."""
-    square = t * t
-    total = torch.full_like(t, _SERIES[-1])
-    for coefficient in reversed(_SERIES[:-1]):
-        total = total * square + coefficient
-    return total * square * t
+def _linear_in_angle(kappa: float, angle: Angle) -> Tensor:
+    """``1 - (1 - kappa) theta / pi``, accurate where it is small."""
+    arc, share = angle.arc, (1.0 - kappa) / math.pi
+    if arc.near is None:
+        return 1.0 - share * arc.angle
+    return torch.where(arc.near, 1.0 - share * arc.angle, kappa + share * arc.angle)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from farfield.infinite.duals.base import Activation
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.base import Activation, RowLaw
 from farfield.infinite.duals.rectified import Rectified
-from farfield.infinite.gram import Gram, Scaled
+from farfield.infinite.pairs import Rows
 
 
 def stretched(inner: Activation, factor: float) -> Activation:
@@ -49,14 +50,36 @@ class Stretched(Activation):
         """``E[phi(u)]``."""
         return self.inner.mean(r * abs(self.factor))
 
-    def moments(self, pair: Gram) -> Gram:
-        """``E[phi(u) phi(v)]``."""
-        return self.inner.moments(pair.scaled(abs(self.factor)))
+    def root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[phi(u)^2])``."""
+        return self.inner.root(r * abs(self.factor))
 
-    def slopes(self, pair: Gram) -> Scaled:
-        """``E[phi'(u) phi'(v)]``."""
-        return self.inner.slopes(pair.scaled(abs(self.factor))).scaled(abs(self.factor))
+    def slope_root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[phi'(u)^2])``."""
+        return self.inner.slope_root(r * abs(self.factor)) * abs(self.factor)
 
-    def gains(self, pair: Gram) -> Scaled:
-        """``E[u v phi'(u) phi'(v)]``."""
-        return self.inner.gains(pair.scaled(abs(self.factor)))
+    def gain_root(self, r: Tensor) -> Tensor:
+        """``sqrt(E[u^2 phi'(u)^2])``."""
+        return self.inner.gain_root(r * abs(self.factor))
+
+    def rows(self, r: Rows) -> RowLaw:
+        """All of these, and those of the inner activation."""
+        own, inner = super().rows(r), self.inner.rows(r * abs(self.factor))
+        return RowLaw(r, own.mean, own.root, own.slope_root, own.gain_root, inner=inner)
+
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        """The angle of phi(u) and phi(v)."""
+        return self.inner.angle(_inner(law), angle)
+
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi'(u) phi'(v)]`` over the slope roots."""
+        return self.inner.slope(_inner(law), angle)
+
+    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
+        return self.inner.gain(_inner(law), angle)
+
+
+def _inner(law: RowLaw) -> RowLaw:
+    assert law.inner is not None
+    return law.inner

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farfield.infinite.duals.base import Smooth, diagonal_of
-from farfield.infinite.gram import Gram
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.base import RowLaw, Smooth, on_diagonal, positive
+from farfield.infinite.pairs import Rows
 
 
 @dataclass(frozen=True)
@@ -48,38 +49,38 @@ class Wave(Smooth):
         """0, or ``exp(-r^2 / 2)``."""
         return torch.zeros_like(r) if self.sine else torch.exp(-0.5 * r * r)
 
-    def second(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        """``E[phi(u) phi(v)] / (left * right)``."""
-        near, far = _variances(pair)
+    def second(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi(u) phi(v)]`` over the roots."""
+        left, right = positive(law.root.left), positive(law.root.right)
         if not self.sine:
-            return 0.5 * (torch.exp(-0.5 * near) + torch.exp(-0.5 * far)) / left / right
-        # exp(-D/2) - exp(-S/2) = exp(-min/2) (1 - exp(-|S - D|/2)), with S - D = 4 K12.
-        r1, r2 = pair.left[..., :, None], pair.right[..., None, :]
-        lift = -torch.expm1(-2.0 * r1 * pair.cosine.abs() * r2)
-        size = torch.exp(-0.5 * torch.minimum(near, far)) * lift / left / right
+            return _cosines(law.r, angle) / left / right
+        r1, r2 = law.r.left, law.r.right
         tiny = (r1 < 1e-9) & (r2 < 1e-9)
-        linear = (r1 / left) * (r2 / right) * pair.cosine
-        return torch.where(tiny, linear, 0.5 * torch.where(pair.cosine < 0, -size, size))
+        linear = (r1 / left) * (r2 / right) * angle.cosine
+        return torch.where(tiny, linear, _sines(law.r, angle) / left / right)
 
-    def second_slope(self, pair: Gram) -> Tensor:
+    def second_slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi'(u) phi'(v)]``: the second moment of the other function."""
-        one = torch.ones_like(pair.cosine)
-        return Wave(not self.sine).second(one, one, pair)
+        return (_cosines if self.sine else _sines)(law.r, angle)
 
-    def second_gain(self, left: Tensor, right: Tensor, pair: Gram) -> Tensor:
-        r"""``E[u v phi'(u) phi'(v)] / (left * right)``.
+    def second_gain(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
+        left, right = positive(law.gain_root.left), positive(law.gain_root.right)
+        return (law.r.left / left) * (law.r.right / right) * self._gain(law.r, angle)
+
+    def _gain(self, r: Rows, angle: Angle) -> Tensor:
+        r"""``E[u v phi'(u) phi'(v)] / (r1 r2)``.
 
         ``E[u v cos w] = (Cov(u, v) - Cov(u, w) Cov(v, w)) exp(-Var(w) / 2)`` for w = u -+ v.
         """
-        r1, r2 = pair.left[..., :, None], pair.right[..., None, :]
-        near, far = _variances(pair)
-        minus1 = (r1 - r2) + r2 * pair.apart  # Cov(u, u - v) / r1
-        minus2 = (r1 - r2) - r1 * pair.apart  # Cov(v, u - v) / r2
-        plus1, plus2 = r1 + r2 * pair.cosine, r2 + r1 * pair.cosine
-        first = (pair.cosine - minus1 * minus2) * torch.exp(-0.5 * near)
-        second = (pair.cosine - plus1 * plus2) * torch.exp(-0.5 * far)
-        both = first + second if self.sine else first - second
-        return 0.5 * (r1 / left) * (r2 / right) * both
+        r1, r2 = r.left, r.right
+        near, far = _variances(r, angle)
+        minus1 = (r1 - r2) + r2 * angle.apart  # Cov(u, u - v) / r1
+        minus2 = (r1 - r2) - r1 * angle.apart  # Cov(v, u - v) / r2
+        plus1, plus2 = r1 + r2 * angle.cosine, r2 + r1 * angle.cosine
+        first = (angle.cosine - minus1 * minus2) * torch.exp(-0.5 * near)
+        second = (angle.cosine - plus1 * plus2) * torch.exp(-0.5 * far)
+        return 0.5 * (first + second if self.sine else first - second)
 
     def slope_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi'(u)^2])``."""
@@ -87,14 +88,28 @@ class Wave(Smooth):
 
     def gain_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[u^2 phi'(u)^2])``."""
-        size = torch.where(r == 0, 1.0, r)[..., None, None]
-        square = diagonal_of(lambda pair: self.second_gain(size, size, pair), r)
-        return r * square.clamp_min(0.0).sqrt()
+        return r * on_diagonal(self._gain, r).clamp_min(0.0).sqrt()
 
 
-def _variances(pair: Gram) -> tuple[Tensor, Tensor]:
+def _cosines(r: Rows, angle: Angle) -> Tensor:
+    """``E[cos u cos v]``."""
+    near, far = _variances(r, angle)
+    return 0.5 * (torch.exp(-0.5 * near) + torch.exp(-0.5 * far))
+
+
+def _sines(r: Rows, angle: Angle) -> Tensor:
+    """``E[sin u sin v]``.
+
+    exp(-D/2) - exp(-S/2) = exp(-min/2) (1 - exp(-|S - D|/2)), with S - D = 4 K12.
+    """
+    near, far = _variances(r, angle)
+    lift = -torch.expm1(-2.0 * r.left * angle.cosine.abs() * r.right)
+    size = 0.5 * torch.exp(-0.5 * torch.minimum(near, far)) * lift
+    return torch.where(angle.cosine < 0, -size, size)
+
+
+def _variances(r: Rows, angle: Angle) -> tuple[Tensor, Tensor]:
     """``Var(u - v)`` and ``Var(u + v)``."""
-    r1, r2 = pair.left[..., :, None], pair.right[..., None, :]
-    stretched = (r1 - r2).square()
-    near = stretched + 2.0 * (r1 * pair.apart) * r2
-    return near, stretched + 2.0 * (r1 * pair.together) * r2
+    stretched = r.gap().square()
+    near = stretched + 2.0 * (r.left * angle.apart) * r.right
+    return near, stretched + 2.0 * (r.left * angle.together) * r.right

@@ -44,7 +44,7 @@ def apply(
                 f"{name} on the raw input behind a norm with trained gain or bias",
                 "Its parameters belong to single features, of which there are few.",
             )
-        return x.with_law(Data(exact(x.law.x1), exact(x.law.x2)))
+        return x.with_law(Data(x.law.x.map(exact)))
     law = x.law
     if isinstance(law, Pointwise):
         if gaussian_of(law) is None:

@@ -11,6 +11,7 @@ from farfield.infinite.duals.affine import Affine
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified
+from farfield.infinite.gram import total
 from farfield.infinite.laws import (
     IDENTITY,
     Data,
@@ -22,7 +23,6 @@ from farfield.infinite.laws import (
     gaussian_of,
     mixed,
     moved,
-    sum_of_tangents,
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter
 
@@ -45,7 +45,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if isinstance(x.law, Pointwise):
         return x.with_law(Pointwise(x.law.base, Affine(x.law.function, 1.0, number)))
     below = mixed(x.law)
-    return x.with_law(moved(below, below.left_mean + number, below.right_mean + number))
+    return x.with_law(moved(below, below.mean.map(torch.add, number)))
 
 
 @RULES.register(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.subtract)
@@ -80,7 +80,7 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
         if law.tangent is None:
             return _on_numbers(x, law, lambda values: values * number, "mul")
         tangent = law.tangent.scaled(abs(number))
-        return x.with_law(Data(law.x1 * number, law.x2 * number, tangent))
+        return x.with_law(Data(law.x * number, tangent))
     if isinstance(law, Pointwise) and isinstance(law.function, Rectified):
         function = law.function
         scaled = Rectified(function.negative * number, function.positive * number)
@@ -91,8 +91,7 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
     return x.with_law(
         Mixed(
             below.gram.scaled(size),
-            below.left_mean * number,
-            below.right_mean * number,
+            below.mean * number,
             None if below.tangent is None else below.tangent.scaled(size),
             below.sources,
         )
@@ -123,14 +122,18 @@ def cat(tensors: Sequence[LimitTensor], dim: int = 0) -> LimitTensor:
     laws = [tensor.law for tensor in tensors]
     plain = [law for law in laws if isinstance(law, Data) and law.tangent is None]
     if len(plain) == len(laws):
-        x1 = torch.cat([law.x1 for law in plain], -1)
-        return first.with_law(Data(x1, torch.cat([law.x2 for law in plain], -1)), shape)
+        x = plain[0].x.map(_joined_features, *(law.x for law in plain[1:]))
+        return first.with_law(Data(x), shape)
     return first.with_law(blend([mixed(law) for law in laws], widths), shape)
+
+
+def _joined_features(*values: Tensor) -> Tensor:
+    return torch.cat(values, -1)
 
 
 def _sum(a: Law, b: Law) -> Law:
     if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
-        return Data(a.x1 + b.x1, a.x2 + b.x2)
+        return Data(a.x.map(torch.add, b.x))
     if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
         if isinstance(a.function, Rectified) and isinstance(b.function, Rectified):
             function = Rectified(
@@ -144,44 +147,37 @@ def _sum(a: Law, b: Law) -> Law:
     if first is not None and second is not None and first.gains == second.gains == 0:
         return Pointwise(
             Gaussian(
-                first.gram.plus_gram(second.gram),
-                sum_of_tangents(first.tangent, second.tangent),
+                first.gram.plus(second.gram),
+                total([first.tangent, second.tangent]),
                 0,
                 first.sources | second.sources,
             ),
             IDENTITY,
         )
     one, two = mixed(a), mixed(b)
-    tangent = sum_of_tangents(one.tangent, two.tangent)
-    left, right = one.left_mean + two.left_mean, one.right_mean + two.right_mean
-    sources = one.sources | two.sources
+    tangent = total([one.tangent, two.tangent])
+    mean, sources = one.mean.map(torch.add, two.mean), one.sources | two.sources
     if first is not None or second is not None:
-        return Mixed(one.gram.plus_gram(two.gram), left, right, tangent, sources)
-    spread = one.gram.minus_product(one.left_mean, one.right_mean).plus_gram(
-        two.gram.minus_product(two.left_mean, two.right_mean)
-    )
-    zero = torch.zeros_like
-    return moved(Mixed(spread, zero(left), zero(right), tangent, sources), left, right)
+        return Mixed(one.gram.plus(two.gram), mean, tangent, sources)
+    spread = one.gram.minus_product(one.mean).plus(two.gram.minus_product(two.mean))
+    return moved(Mixed(spread, mean.map(torch.zeros_like), tangent, sources), mean)
 
 
 def _product(a: Law, b: Law) -> Law:
     if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
-        return Data(a.x1 * b.x1, a.x2 * b.x2)
+        return Data(a.x * b.x)
     if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
         return Pointwise(a.base, joined(a.function, b.function, torch.mul, "a product"))
     _check_independent(a, b, "product")
     one, two = mixed(a), mixed(b)
-    tangent = sum_of_tangents(
-        None if one.tangent is None else one.tangent.times(two.gram),
-        None if two.tangent is None else two.tangent.times(one.gram),
+    tangent = total(
+        [
+            None if one.tangent is None else one.tangent.times(two.gram.plain()),
+            None if two.tangent is None else two.tangent.times(one.gram.plain()),
+        ]
     )
-    return Mixed(
-        one.gram.times_gram(two.gram),
-        one.left_mean * two.left_mean,
-        one.right_mean * two.right_mean,
-        tangent,
-        one.sources | two.sources,
-    )
+    gram, mean = one.gram.times(two.gram), one.mean * two.mean
+    return Mixed(gram, mean, tangent, one.sources | two.sources)
 
 
 def joined(
@@ -235,4 +231,4 @@ def _on_numbers(
 ) -> LimitTensor:
     if law.tangent is not None:
         raise RULES.unsupported(f"{what} on the raw input behind a norm with trained parameters")
-    return x.with_law(Data(function(law.x1), function(law.x2)))
+    return x.with_law(Data(law.x.map(function)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.infinite.gram import Scaled, Variance, constant
-from farfield.infinite.laws import IDENTITY, Gaussian, Pointwise, mixed, sum_of_tangents
-from farfield.infinite.limit_tensor import RULES, LimitTensor
+from farfield.infinite.gram import Gram, Scaled, Variance, constant, total
+from farfield.infinite.laws import IDENTITY, Gaussian, Pointwise, mixed
+from farfield.infinite.limit_tensor import RULES, LimitTensor, Reading
 
 
 @RULES.register(F.linear)
@@ -28,25 +28,39 @@ def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitT
         )
     reading.use(weight, "linear")
     weight_var = reading.weight_vars[id(weight)]
-    below = mixed(x.law)
-    gram = below.gram.scaled(_root(weight_var))
-    standard = reading.parameterization == "standard"
-    tangents: list[Scaled | None] = []
-    if weight.requires_grad:
-        size = float(weight.shape[1]) if standard else weight_var
-        tangents.append(below.gram.scaled(_root(size)))
-    if below.tangent is not None:
-        tangents.append(below.tangent.scaled(_root(weight_var)))
+    bias_var: Variance = 0.0
     if bias is not None:
         reading.use(bias, "linear")
         bias_var = reading.bias_vars[id(bias)]
-        if bias.requires_grad:
-            size = 1.0 if standard else bias_var
-            if not (isinstance(size, float) and size == 0.0):
-                tangents.append(constant(gram, size))
-        gram = gram.plus_constant(bias_var)
-    base = Gaussian(gram, sum_of_tangents(*tangents))
+    below = mixed(x.law)
+    weighed = below.gram.scaled(_root(weight_var))
+    gram = weighed.plus_constant(bias_var)
+    own = _own_tangents(reading, weight, bias, below.gram, weighed, gram, bias_var)
+    above = None if below.tangent is None else below.tangent.scaled(_root(weight_var))
+    base = Gaussian(gram, total([*own, above]))
     return x.with_law(Pointwise(base, IDENTITY), (*x.shape[:-1], weight.shape[0]))
+
+
+def _own_tangents(
+    reading: Reading,
+    weight: Tensor,
+    bias: Tensor | None,
+    below: Gram,
+    weighed: Gram,
+    gram: Gram,
+    bias_var: Variance,
+) -> list[Scaled]:
+    """What the gradients with respect to W and b add."""
+    trained_bias = bias is not None and bias.requires_grad
+    if reading.parameterization == "standard":
+        parts = [below.scaled(float(weight.shape[1]) ** 0.5)] * weight.requires_grad
+        return [part.plain() for part in parts + [constant(gram.root, 1.0)] * trained_bias]
+    if weight.requires_grad and (trained_bias or bias is None):
+        return [gram.plain()]
+    parts = [weighed] * weight.requires_grad
+    if trained_bias and not (isinstance(bias_var, float) and bias_var == 0.0):
+        parts.append(constant(gram.root, bias_var))
+    return [part.plain() for part in parts]
 
 
 def _root(variance: Variance) -> Variance:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.infinite.gram import Gram, Scaled, constant, hypotenuse, of_vectors, safe_divide
+from farfield.infinite.gram import Gram, Scaled, constant, of_vectors, total
 from farfield.infinite.laws import (
     IDENTITY,
     Data,
@@ -19,9 +19,10 @@ from farfield.infinite.laws import (
     gaussian_of,
     mixed,
     rows_last,
-    sum_of_tangents,
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor
+from farfield.infinite.pairs import Rows
+from farfield.infinite.safe import hypotenuse, safe_divide
 
 
 @RULES.register(F.layer_norm, torch.layer_norm)
@@ -44,11 +45,9 @@ def layer_norm(
     """
     _check(x, normalized_shape, "layer_norm", weight, bias)
     if isinstance(x.law, Data):
-        rows = [
-            F.layer_norm(values, list(normalized_shape), eps=eps) for values in (x.law.x1, x.law.x2)
-        ]
+        rows = x.law.x.map(lambda values: F.layer_norm(values, list(normalized_shape), eps=eps))
         return x.with_law(_on_data(x, x.law, rows, weight, bias))
-    return x.with_law(_normalised(x.law, eps, weight, bias, centred=True))
+    return x.with_law(_normalised(x.law, float(eps), weight, bias, centred=True))
 
 
 @RULES.register(F.rms_norm, torch.rms_norm)
@@ -61,13 +60,11 @@ def rms_norm(
     """Divide by the root of the units' mean square: LayerNorm without the subtraction."""
     _check(x, normalized_shape, "rms_norm", weight, None)
     if isinstance(x.law, Data):
-        rows = [
-            F.rms_norm(values, list(normalized_shape), eps=eps) for values in (x.law.x1, x.law.x2)
-        ]
+        rows = x.law.x.map(lambda values: F.rms_norm(values, list(normalized_shape), eps=eps))
         return x.with_law(_on_data(x, x.law, rows, weight, None))
     # PyTorch's own default.
     floor = torch.finfo(x.dtype).eps if eps is None else eps
-    return x.with_law(_normalised(x.law, floor, weight, None, centred=False))
+    return x.with_law(_normalised(x.law, float(floor), weight, None, centred=False))
 
 
 @RULES.register(
@@ -120,44 +117,43 @@ def _normalised(
 ) -> Law:
     base = gaussian_of(law)
     if base is not None:
-        gram = base.gram
-        scaled = base.scaled(_inverse(gram.left, eps), _inverse(gram.right, eps))
-        shift = constant(scaled.gram, 1.0) if _trained(bias) else None
-        tangent = sum_of_tangents(scaled.tangent, shift)
+        scaled = base.scaled(_inverse(base.gram.root, eps))
+        shift = constant(scaled.gram.root, 1.0).plain() if _trained(bias) else None
+        tangent = total([scaled.tangent, shift])
         gains = scaled.gains + int(_trained(weight))
         return Pointwise(Gaussian(scaled.gram, tangent, gains, scaled.sources), IDENTITY)
     moments = mixed(law)
-    gram, left_mean, right_mean = moments.gram, moments.left_mean, moments.right_mean
+    gram, mean = moments.gram, moments.mean
     if centred:
-        gram = gram.minus_product(left_mean, right_mean)
-        left_mean, right_mean = torch.zeros_like(left_mean), torch.zeros_like(right_mean)
-    left, right = _inverse(gram.left, eps), _inverse(gram.right, eps)
-    gram = gram.scaled(left, right)
-    below = None if moments.tangent is None else moments.tangent.scaled(left, right)
-    tangent = sum_of_tangents(below, *_own_tangents(gram, weight, bias))
-    return Mixed(gram, left_mean * left, right_mean * right, tangent, moments.sources)
+        gram, mean = gram.minus_product(mean), mean.map(torch.zeros_like)
+    factor = _inverse(gram.root, eps)
+    gram = gram.scaled(factor)
+    below = None if moments.tangent is None else moments.tangent.scaled(factor)
+    tangent = total([below, *_own_tangents(gram, weight, bias)])
+    return Mixed(gram, mean * factor, tangent, moments.sources)
 
 
 def _own_tangents(gram: Gram, weight: Tensor | None, bias: Tensor | None) -> list[Scaled | None]:
     return [
-        gram if _trained(weight) else None,
-        constant(gram, 1.0) if _trained(bias) else None,
+        gram.plain() if _trained(weight) else None,
+        constant(gram.root, 1.0).plain() if _trained(bias) else None,
     ]
 
 
 def _on_data(
-    x: LimitTensor, law: Data, rows: list[Tensor], weight: Tensor | None, bias: Tensor | None
+    x: LimitTensor, law: Data, rows: Rows, weight: Tensor | None, bias: Tensor | None
 ) -> Data:
     if law.tangent is not None:
         raise RULES.unsupported(
             "a second norm on the raw input",
             "The units of the raw input are few, so the derivative of the norm does not vanish.",
         )
-    gram = of_vectors(rows_last(rows[0]), rows_last(rows[1]))
-    return Data(rows[0], rows[1], sum_of_tangents(*_own_tangents(gram, weight, bias)))
+    gram = of_vectors(rows_last(rows))
+    return Data(rows, total(_own_tangents(gram, weight, bias)))
 
 
-def _inverse(root: Tensor, eps: float) -> Tensor:
-    return safe_divide(
-        torch.ones_like(root), hypotenuse(root, torch.full_like(root, float(eps) ** 0.5))
-    )
+def _inverse(root: Rows, eps: float) -> Rows:
+    def inverse(r: Tensor) -> Tensor:
+        return safe_divide(torch.ones_like(r), hypotenuse(r, torch.full_like(r, eps**0.5)))
+
+    return root.map(inverse)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.laws import Data, blend, mixed, positions
@@ -64,5 +63,5 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
             )
         parts = positions(mixed(x.law))
         return x.with_law(blend(parts, [1] * len(parts)), full)
-    rows_of: list[Tensor] = [part.reshape(len(part), *full[1:]) for part in (x.law.x1, x.law.x2)]
-    return x.with_law(Data(rows_of[0], rows_of[1]), full)
+    rows_of = x.law.x.map(lambda values: values.reshape(len(values), *full[1:]))
+    return x.with_law(Data(rows_of), full)

@@ -1,0 +1,28 @@
+"""Elementary functions whose gradients stay finite where their arguments vanish."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The quotient, and 0 where the denominator is 0; so is its gradient there."""
+    zero = denominator == 0
+    return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """The square root of x >= 0, whose gradient at 0 is 0 instead of infinite."""
+    if not x.requires_grad:
+        return x.sqrt()
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
+
+
+def hypotenuse(a: Tensor, b: Tensor) -> Tensor:
+    """``sqrt(a^2 + b^2)`` without overflow, whose gradient at (0, 0) is 0 instead of NaN."""
+    if not (a.requires_grad or b.requires_grad):
+        return torch.hypot(a, b)
+    zero = (a == 0) & (b == 0)
+    return torch.where(zero, 0.0, torch.hypot(torch.where(zero, 1.0, a), b))
