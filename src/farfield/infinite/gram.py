@@ -35,7 +35,7 @@ class Scaled:
 
     def values(self) -> Deferred[Tensor]:
         """The kernel itself, (*positions, n1, n2)."""
-        return Deferred(lambda root, cosine: cosine * root.left * root.right, self.root, self.cosine)
+        return Deferred(unscaled, self.root, self.cosine)
 
     def scaled(self, factor: Rows | Variance) -> Scaled:
         """This kernel with its roots multiplied by something that is not negative."""
@@ -60,7 +60,7 @@ class Gram:
 
     def plain(self) -> Scaled:
         """The same kernel, of which only the cosines are known."""
-        return Scaled(self.root, Deferred(lambda angle: angle.cosine, self.angle))
+        return Scaled(self.root, Deferred(cosine_of, self.angle))
 
     def values(self) -> Deferred[Tensor]:
         """The kernel itself."""
@@ -139,11 +139,21 @@ def total(parts: Sequence[Scaled | None]) -> Scaled | None:
         root = root.map(hypotenuse, part.root)
     shares = [part.root.map(safe_divide, root) for part in there]
     arguments = [x for part, share in zip(there, shares, strict=True) for x in (share, part.cosine)]
-    return Scaled(root, Deferred(_weighed, *arguments))
+    return Scaled(root, Deferred(weighed, *arguments))
 
 
-def _weighed(*shares_and_cosines: Rows | Tensor) -> Tensor:
-    """The sum of the cosines, each with its share of both roots."""
+def cosine_of(angle: Angle) -> Tensor:
+    """In a tile: the cosines."""
+    return angle.cosine
+
+
+def unscaled(root: Rows, cosine: Tensor) -> Tensor:
+    """In a tile: the values of a kernel with these roots and cosines."""
+    return cosine * root.left * root.right
+
+
+def weighed(*shares_and_cosines: Rows | Tensor) -> Tensor:
+    """In a tile: the sum of the cosines, each with its share of both roots."""
     result: Tensor | None = None
     for share, cosine in zip(shares_and_cosines[::2], shares_and_cosines[1::2], strict=True):
         outer = share.outer()  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from farfield.infinite.limit_tensor import (
     Reading,
     input_tensor,
 )
+from farfield.infinite.native import fuse
 from farfield.infinite.pairs import Deferred, Program, Rows
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
@@ -87,13 +88,19 @@ class InfiniteWidth:
         moments = self._read(x1, x2)
         both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or _nothing(moments.gram)}
         kernels = [both[name] for name in wanted]
+        roots = [root for kernel in kernels for root in (kernel.root.left, kernel.root.right)]
         program = Program([kernel.values() for kernel in kernels])
+        fused = fuse(program)
+
+        def values(rows: slice, columns: slice) -> list[Tensor]:
+            computed = fused.values(rows, columns) if fused else program.tile(rows, columns)
+            return [_over_positions(value) for value in computed]
+
         return Tiles(
-            lambda rows, columns: [_over_positions(v) for v in program.tile(rows, columns)],
+            values,
             lambda: [kernel.root.left.square().reshape(-1, len(x1)).mean(0) for kernel in kernels],
-            parallel=not any(
-                root.requires_grad for kernel in kernels for root in (kernel.root.left, kernel.root.right)
-            ),
+            parallel=not any(root.requires_grad for root in roots),
+            write=fused.run if fused else None,
         )
 
     def _read(self, x1: Tensor, x2: Tensor) -> Mixed:

@@ -112,25 +112,27 @@ class Program:
 
     Args:
         outputs: What is wanted.
+
+    Attributes:
+        outputs: What is wanted.
+        steps: Everything that must be computed for it, in order.
+        done_after: For each step, the ``id`` of the values that nothing needs after it.
     """
 
     def __init__(self, outputs: Sequence[Deferred[Tensor]]) -> None:
-        self._outputs = outputs
-        self._steps = _ordered(outputs)
-        last_use: dict[int, int] = {}
-        for number, step in enumerate(self._steps):
-            for parent in step.parents():
-                last_use[id(parent)] = number
+        self.outputs = outputs
+        self.steps = _ordered(outputs)
+        last_use = {id(parent): n for n, step in enumerate(self.steps) for parent in step.parents()}
         kept = {id(output) for output in outputs}
-        self._done_after: list[list[int]] = [[] for _ in self._steps]
+        self.done_after: list[list[int]] = [[] for _ in self.steps]
         for name, number in last_use.items():
             if name not in kept:
-                self._done_after[number].append(name)
+                self.done_after[number].append(name)
 
     def tile(self, rows: slice, columns: slice) -> list[Tensor]:
         """The outputs for these rows and columns."""
         values: dict[int, Any] = {}
-        for step, done in zip(self._steps, self._done_after, strict=True):
+        for step, done in zip(self.steps, self.done_after, strict=True):
             arguments = []
             for part in step.arguments:
                 if isinstance(part, Deferred):
@@ -143,7 +145,7 @@ class Program:
             del arguments
             for name in done:
                 del values[name]
-        return [values[id(output)] for output in self._outputs]
+        return [values[id(output)] for output in self.outputs]
 
 
 def _ordered(outputs: Sequence[Deferred[Any]]) -> list[Deferred[Any]]:

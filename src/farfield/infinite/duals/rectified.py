@@ -46,7 +46,8 @@ class Rectified(Activation):
         return math.hypot(self.negative, self.positive) / math.sqrt(2.0)
 
     @property
-    def _kappa(self) -> float:
+    def kappa(self) -> float:
+        """``2 negative positive / (negative^2 + positive^2)``."""
         size = self._size
         return (self.negative / size) * (self.positive / size) if size else 1.0
 
@@ -74,7 +75,7 @@ class Rectified(Activation):
         """The angle of phi(u) and phi(v), from sums that do not cancel."""
         if self.is_linear:
             return angle
-        kappa, arc = self._kappa, angle.arc
+        kappa, arc = self.kappa, angle.arc
         share = (1.0 - kappa) / math.pi
         apart = torch.sub(angle.apart, arc.bend, alpha=share).clamp_min(0.0)
         if arc.near is None:
@@ -93,7 +94,7 @@ class Rectified(Activation):
         """``E[phi'(u) phi'(v)] = size^2 (1 - (1 - kappa) theta / pi)``."""
         if self.is_linear:
             return torch.ones_like(angle.apart)
-        return _linear_in_angle(self._kappa, angle)
+        return _linear_in_angle(self.kappa, angle)
 
     def gain(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[u v phi'(u) phi'(v)]``: u phi'(u) = phi(u) here."""

@@ -1,0 +1,113 @@
+"""The compiled form of ``strips.c``: made once in a process, in a folder that is gone at once."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+SWITCH = "FARFIELD_NATIVE"
+"""Environment variable: 0 never compiles anything."""
+
+_COMPILERS = ("cc", "gcc", "clang")
+_FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+_SECONDS = 20.0  # a compiler that takes longer is not worth waiting for
+_TERMS = 22  # of each polynomial, as in strips.c
+
+_Number = ctypes.c_double
+_Pointer = ctypes.c_void_p
+_Size = ctypes.c_ssize_t
+
+
+class Step(ctypes.Structure):
+    """One step of a program; see strips.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_int) for name in ("code", "a", "together_a", "cosine_a")]
+        + [(name, ctypes.c_int) for name in ("b", "together_b", "cosine_b")]
+        + [(name, ctypes.c_int) for name in ("out", "together_out", "cosine_out")]
+        + [("slope", ctypes.c_int), ("number", ctypes.c_int), ("kappa", _Number)]
+        + [(name, _Pointer) for name in ("left1", "right1", "left2", "right2")]
+    )
+
+
+class Input(ctypes.Structure):
+    """The directions of the inputs, and their cosines in a tile."""
+
+    _fields_ = (
+        [(name, _Pointer) for name in ("cosine", "left_shrunk", "right_shrunk", "left_unit")]
+        + [(name, _Pointer) for name in ("right_unit", "left_scale", "right_scale", "left_norm")]
+        + [("right_norm", _Pointer), ("features", ctypes.c_int)]
+    )
+
+
+class Output(ctypes.Structure):
+    """Where a tile is written, and its mirror image."""
+
+    _fields_ = (
+        ("values", _Pointer),
+        ("mirror", _Pointer),
+        ("stride", _Size),
+        ("mirror_stride", _Size),
+    )
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The library; ``None`` without a compiler, or when the switch is off."""
+    compiler = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
+    if compiler is None or os.name != "posix" or os.environ.get(SWITCH) == "0":
+        return None
+    with tempfile.TemporaryDirectory(prefix="farfield-") as folder:
+        source, target = Path(folder) / "strips.c", Path(folder) / "strips.so"
+        source.write_text(resources.files(__package__).joinpath("strips.c").read_text("utf-8"))
+        command = [compiler, *_FLAGS, str(source), "-o", str(target), "-lm"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+            library = ctypes.CDLL(str(target))
+        except (OSError, subprocess.SubprocessError):
+            return None
+    library.run.restype = None
+    library.run.argtypes = [
+        ctypes.POINTER(Step), ctypes.c_int, ctypes.POINTER(Input), ctypes.POINTER(Output),
+        ctypes.c_int, _Pointer, _Pointer, _Size, ctypes.c_int, _Size, ctypes.c_int,
+    ]  # fmt: skip
+    return library
+
+
+@cache
+def coefficients() -> np.ndarray:
+    """Polynomials in ``y = 4 x - 1`` for ``t / s`` and ``(sin t - t cos t) / s^3``.
+
+    Here ``x = s^2 = sin^2(t / 2)`` runs over (0, 1/2). Both are analytic in x up to x = 1, so
+    that their Chebyshev coefficients fall by a factor of 5.8 each.
+    """
+    count = _TERMS
+    y = np.cos(math.pi * (np.arange(count) + 0.5) / count)
+    s = np.sqrt(0.25 * (y + 1.0))
+    t = 2.0 * np.arcsin(s)
+    values = [t / s, _sine_minus(t) / s**3]
+    return np.concatenate([_polynomial(y, part) for part in values])
+
+
+def _polynomial(y: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Coefficients of the polynomial through these values at Chebyshev's nodes."""
+    chebyshev = np.polynomial.chebyshev
+    series = chebyshev.chebfit(y, values, len(y) - 1)
+    return np.asarray(chebyshev.cheb2poly(series), dtype=np.float64)
+
+
+def _sine_minus(t: np.ndarray) -> np.ndarray:
+    """``sin t - t cos t`` from its series, 20 terms of which are exact up to pi / 2."""
+    total = np.zeros_like(t)
+    for k in range(20, 0, -1):
+        total = total * t**2 + (-1.0) ** (k + 1) * 2 * k / math.factorial(2 * k + 1)
+    return total * t**3

@@ -1,0 +1,298 @@
+"""From a program of deferred values to the steps of the compiled library."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from farfield.infinite import angles, gram
+from farfield.infinite.angles import Directions
+from farfield.infinite.duals.rectified import Rectified
+from farfield.infinite.native.library import Step
+from farfield.infinite.pairs import Deferred, Program, Rows
+
+_CODES = {
+    name: number
+    for number, name in enumerate(
+        ["input", "mix", "mix_constant", "rectify", "cosine", "together", "multiply", "weigh"]
+        + ["weigh_more", "fill", "store"]
+    )
+}
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program in the library's terms.
+
+    Attributes:
+        steps: What to do for each row of a tile.
+        inputs: The directions that the input steps start from.
+        registers: How many values of a pair are alive at once.
+        outputs: How many kernels are stored.
+        alive: The tensors that the steps point to.
+    """
+
+    steps: list[Step]
+    inputs: list[Directions]
+    registers: int
+    outputs: int
+    alive: list[Tensor]
+
+
+def lower(program: Program) -> Lowered | None:
+    """The program in the library's terms; ``None`` if there are none for it."""
+    lowering = _Lowering(program)
+    try:
+        for step, done in zip(program.steps, program.done_after, strict=True):
+            lowering.add(step)
+            lowering.forget(done)
+    except _UnknownError:
+        return None
+    return Lowered(
+        lowering.steps, lowering.inputs, lowering.count, len(program.outputs), lowering.alive
+    )
+
+
+class _UnknownError(Exception):
+    """Something that the library has no step for."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The registers of a value: an angle's three forms, or one number.
+
+    Attributes:
+        main: 1 - cos, or the number itself.
+        together: 1 + cos; -1 where no angle is obtuse.
+        cosine: cos; -1 where it is never small.
+    """
+
+    main: int
+    together: int = -1
+    cosine: int = -1
+
+    def all(self) -> list[int]:
+        return [register for register in (self.main, self.together, self.cosine) if register >= 0]
+
+
+class _Lowering:
+    """Steps so far, and which registers hold what."""
+
+    def __init__(self, program: Program) -> None:
+        self.steps: list[Step] = []
+        self.inputs: list[Directions] = []
+        self.alive: list[Tensor] = []
+        self.count = 0
+        self._numbers = {id(output): number for number, output in enumerate(program.outputs)}
+        self._free: list[int] = []
+        self._places: dict[int, _Place] = {}
+        self._holders: Counter[int] = Counter()
+        self._duals = _duals(program)
+        self._rules: dict[Any, Any] = {
+            Directions.angle: self._input,
+            angles.mix: self._mix,
+            angles.mix_constant: self._mix_constant,
+            angles.constant: self._constant,
+            gram.cosine_of: self._cosine_of,
+            gram.weighed: self._weighed,
+            torch.mul: self._multiply,
+        }
+
+    def add(self, step: Deferred[Any]) -> None:
+        """Append what computes one deferred value."""
+        if id(step) in self._places:
+            return  # a rectifier's angle, slope and gain are computed together
+        if step.function is gram.unscaled:
+            root, cosine = step.arguments
+            self._emit("store", a=self._of(cosine), rows=[root], number=self._numbers[id(step)])
+        elif isinstance(getattr(step.function, "__self__", None), Rectified):
+            self._rectify(step)
+        elif step.function in self._rules:
+            self._hold(step, self._rules[step.function](*step.arguments))
+        else:
+            raise _UnknownError
+
+    def forget(self, names: list[int]) -> None:
+        """Free the registers of values that nothing needs any more."""
+        for name in names:
+            self._release(self._places.pop(name))
+
+    def _of(self, deferred: Deferred[Any]) -> _Place:
+        return self._places[id(deferred)]
+
+    def _hold(self, deferred: Deferred[Any], place: _Place) -> None:
+        self._places[id(deferred)] = place
+        self._holders.update(place.all())
+
+    def _release(self, place: _Place) -> None:
+        for register in place.all():
+            self._holders[register] -= 1
+            if self._holders[register] <= 0:
+                self._free.append(register)
+
+    def _new(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self.count += 1
+        return self.count - 1
+
+    def _emit(
+        self,
+        code: str,
+        a: _Place | None = None,
+        b: _Place | None = None,
+        out: _Place | None = None,
+        rows: list[Rows] | None = None,
+        **others: float,
+    ) -> None:
+        step = Step(code=_CODES[code], **others)
+        for name, place in (("a", a), ("b", b), ("out", out)):
+            place = place or _Place(-1)
+            setattr(step, name, place.main)
+            setattr(step, f"together_{name}", place.together)
+            setattr(step, f"cosine_{name}", place.cosine)
+        for number, row in enumerate(rows or [], 1):
+            for side in ("left", "right"):
+                values = _plain(getattr(row, side))
+                self.alive.append(values)
+                setattr(step, f"{side}{number}", values.data_ptr())
+        self.steps.append(step)
+
+    def _input(self, directions: Directions) -> _Place:
+        _plain(directions.unit.left[..., 0])
+        out = _Place(self._new(), self._new(), self._new())
+        self._emit("input", out=out, number=len(self.inputs))
+        self.inputs.append(directions)
+        return out
+
+    def _constant(self, like: Rows) -> _Place:
+        out = _Place(self._new())
+        self._emit("fill", out=out)
+        return out
+
+    def _mix(
+        self, first: Rows, a: Deferred[Any], second: Rows, b: Deferred[Any]
+    ) -> _Place:
+        one, two = self._of(a), self._of(b)
+        acute = one.together < 0 and two.together < 0
+        short = one.cosine < 0 and two.cosine < 0
+        out = _Place(self._new(), -1 if acute else self._new(), -1 if short else self._new())
+        extra: list[int] = []
+        one, two = (self._full(place, acute, short, extra) for place in (one, two))
+        self._emit("mix", one, two, out, [first, second])
+        self._free += extra
+        return out
+
+    def _full(self, place: _Place, acute: bool, short: bool, extra: list[int]) -> _Place:
+        """The angle with the forms that the other one has."""
+        together, cosine = place.together, place.cosine
+        for wanted, code, missing in [
+            (not acute, "together", together < 0), (not short, "cosine", cosine < 0)
+        ]:  # fmt: skip
+            if wanted and missing:
+                extra.append(self._new())
+                self._emit(code, place, out=_Place(extra[-1]))
+                if code == "together":
+                    together = extra[-1]
+                else:
+                    cosine = extra[-1]
+        return _Place(place.main, together, cosine)
+
+    def _mix_constant(self, first: Rows, a: Deferred[Any], second: Rows) -> _Place:
+        place = self._of(a)
+        out = _Place(*(-1 if form < 0 else self._new() for form in (0, place.together, place.cosine)))
+        self._emit("mix_constant", place, out=out, rows=[first, second])
+        return out
+
+    def _cosine_of(self, angle: Deferred[Any]) -> _Place:
+        return self._cosine(self._of(angle))
+
+    def _cosine(self, place: _Place) -> _Place:
+        if place.cosine >= 0:
+            return _Place(place.cosine)
+        out = _Place(self._new())
+        self._emit("cosine", place, out=out)
+        return out
+
+    def _multiply(self, a: Deferred[Any], b: Deferred[Any]) -> _Place:
+        out = _Place(self._new())
+        self._emit("multiply", self._of(a), self._of(b), out)
+        return out
+
+    def _weighed(self, *shares_and_cosines: Any) -> _Place:
+        total: _Place | None = None
+        for share, cosine in zip(shares_and_cosines[::2], shares_and_cosines[1::2], strict=True):
+            out = _Place(self._new())
+            code = "weigh" if total is None else "weigh_more"
+            self._emit(code, self._of(cosine), total, out, [share])
+            if total is not None:
+                self._free.append(total.main)
+            total = out
+        assert total is not None
+        return total
+
+    def _rectify(self, step: Deferred[Any]) -> None:
+        """The angle, the slope and the gain of a rectifier."""
+        activation: Rectified = step.function.__self__  # type: ignore[attr-defined]
+        source = step.arguments[1]
+        wanted = self._duals[_key(step)]
+        kappa, place = activation.kappa, self._of(source)
+        if activation.is_linear:
+            angle, slope = place, _Place(self._new())
+            self._emit("fill", out=slope, kappa=1.0)
+        else:
+            angle, slope = self._bent(kappa, place)
+        results = {"angle": angle, "slope": slope}
+        if "gain" in wanted:
+            results["gain"] = self._cosine(angle)
+        for name, deferred in wanted.items():
+            self._hold(deferred, results[name])
+        held = {register for name in wanted for register in results[name].all()}
+        for register in {*slope.all(), *angle.all()} - held - set(place.all()):
+            self._free.append(register)
+
+    def _bent(self, kappa: float, place: _Place) -> tuple[_Place, _Place]:
+        slope = self._new()
+        if place.together < 0 and (place.cosine < 0 or kappa <= 0.5):
+            angle = _Place(self._new())
+            self._emit("rectify", _Place(place.main), out=angle, slope=slope, kappa=kappa)
+            return angle, _Place(slope)
+        extra: list[int] = []
+        full = self._full(place, acute=False, short=False, extra=extra)
+        out = _Place(self._new(), self._new(), self._new())
+        self._emit("rectify", full, out=out, slope=slope, kappa=kappa)
+        self._free += extra
+        if place.together < 0 or kappa <= 0:
+            self._free.append(out.together)
+            out = _Place(out.main, -1, out.cosine)
+        return out, _Place(slope)
+
+
+def _key(step: Deferred[Any]) -> tuple[int, int]:
+    """What the angle, the slope and the gain of one activation have in common."""
+    return id(step.function.__self__), id(step.arguments[1])  # type: ignore[attr-defined]
+
+
+def _duals(program: Program) -> dict[tuple[int, int], dict[str, Deferred[Any]]]:
+    """For each rectifier and angle: which of its three kernels are wanted."""
+    found: dict[tuple[int, int], dict[str, Deferred[Any]]] = defaultdict(dict)
+    for step in program.steps:
+        if isinstance(getattr(step.function, "__self__", None), Rectified):
+            found[_key(step)][step.function.__name__] = step
+    return found
+
+
+def _plain(values: Tensor) -> Tensor:
+    """Numbers as the library wants them: one for each row, float64, on the CPU."""
+    if (
+        values.ndim != 1
+        or values.dtype != torch.float64
+        or values.device.type != "cpu"
+        or values.requires_grad
+    ):
+        raise _UnknownError
+    return values.contiguous()

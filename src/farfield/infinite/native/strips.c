@@ -1,0 +1,299 @@
+/* The steps of a program of rectifiers, fused: one row of a tile goes through all of them while
+   it stays in the fastest cache. The formulas are those of angles.py and duals/rectified.py; the
+   angle t and sin t - t cos t come from two polynomials in sin^2(t / 2), so that nothing cancels.
+   "left" belongs to the row, "right" to the columns. */
+
+#include <math.h>
+#include <stddef.h>
+
+enum { INPUT, MIX, MIX_CONSTANT, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, WEIGH_MORE, FILL, STORE };
+
+typedef struct {
+    int code;
+    int a, together_a, cosine_a;       /* registers of the first angle, or of the first operand */
+    int b, together_b, cosine_b;       /* registers of the second angle, or of the second operand */
+    int out, together_out, cosine_out; /* registers of the result; -1 where there is none */
+    int slope;                         /* register of a rectifier's slope kernel, or -1 */
+    int number;                        /* which input or output */
+    double kappa;                      /* of a rectifier; or the value to fill with */
+    const double *left1, *right1, *left2, *right2; /* row values, such as shares */
+} Step;
+
+typedef struct {
+    const double *cosine; /* of the tile, (rows, columns) */
+    const double *left_shrunk, *right_shrunk, *left_unit, *right_unit; /* (n, features) */
+    const double *left_scale, *right_scale, *left_norm, *right_norm;   /* (n) */
+    int features;
+} Input;
+
+typedef struct {
+    double *values, *mirror; /* places of the tile and of its mirror image, or null */
+    ptrdiff_t stride, mirror_stride;
+} Output;
+
+#define CLOSE 1e-4
+#define TERMS 22
+
+/* |a/|a| - sign b/|b||^2 / 2 without cancellation: see Directions in angles.py. */
+static double gap(const Input *in, ptrdiff_t i, ptrdiff_t j, double sign)
+{
+    const int d = in->features;
+    const double *a = in->left_shrunk + i * d, *b = in->right_shrunk + j * d;
+    const double ratio = in->right_scale[j] / in->left_scale[i];
+    double sum = 0.0, dot = 0.0;
+    if (ratio < 0.5 || ratio > 2.0) {
+        const double *u = in->left_unit + i * d, *v = in->right_unit + j * d;
+        for (int k = 0; k < d; k++) {
+            const double e = u[k] - sign * v[k];
+            sum += e * e;
+        }
+        return 0.5 * sum;
+    }
+    const double factor = sign * ratio, long_a = in->left_norm[i], long_b = in->right_norm[j] * ratio;
+    const double length = long_a + long_b, scale = 2.0 * long_a * long_b;
+    for (int k = 0; k < d; k++) {
+        const double other = b[k] * factor;
+        dot += (a[k] - other) * (a[k] + other);
+    }
+    dot /= length;
+    for (int k = 0; k < d; k++) {
+        const double other = b[k] * factor;
+        const double e = ((a[k] - other) * length - (a[k] + other) * dot) / scale;
+        sum += e * e;
+    }
+    return 0.5 * sum;
+}
+
+static void input(const Input *in, ptrdiff_t i, ptrdiff_t start, const double *restrict c, int n,
+                  double *restrict apart, double *restrict together, double *restrict cosine)
+{
+    double least = 2.0;
+    for (int j = 0; j < n; j++) {
+        cosine[j] = c[j];
+        apart[j] = 1.0 - c[j];
+        together[j] = 1.0 + c[j];
+    }
+    for (int j = 0; j < n; j++) {
+        const double small = apart[j] < together[j] ? apart[j] : together[j];
+        least = small < least ? small : least;
+    }
+    if (least >= CLOSE)
+        return;
+    for (int j = 0; j < n; j++) {
+        if (apart[j] < CLOSE && in->left_norm[i] > 0.0 && in->right_norm[start + j] > 0.0)
+            apart[j] = gap(in, i, start + j, 1.0);
+        if (together[j] < CLOSE && in->left_norm[i] > 0.0 && in->right_norm[start + j] > 0.0)
+            together[j] = gap(in, i, start + j, -1.0);
+    }
+}
+
+static void mix(double p1, double q1, const double *restrict p2,
+                const double *restrict q2, int n, const double *restrict a,
+                const double *restrict b, double *restrict out)
+{
+    for (int j = 0; j < n; j++) {
+        const double dp = p1 - p2[j], dq = q1 - q2[j];
+        out[j] = 0.5 * (dp * dp + dq * dq) + p1 * p2[j] * a[j] + q1 * q2[j] * b[j];
+    }
+}
+
+static void mix_fixed(double p1, double q1, const double *restrict p2, const double *restrict q2,
+                      int n, const double *restrict a, double b, double *restrict out)
+{
+    for (int j = 0; j < n; j++) {
+        const double dp = p1 - p2[j], dq = q1 - q2[j];
+        out[j] = 0.5 * (dp * dp + dq * dq) + p1 * p2[j] * a[j] + q1 * q2[j] * b;
+    }
+}
+
+static void blend(double p1, double q1, const double *restrict p2, const double *restrict q2, int n,
+                  const double *restrict a, const double *restrict b, double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = p1 * p2[j] * a[j] + q1 * q2[j] * b[j];
+}
+
+static void blend_fixed(double p1, double q1, const double *restrict p2, const double *restrict q2,
+                        int n, const double *restrict a, double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = p1 * p2[j] * a[j] + q1 * q2[j];
+}
+
+static inline double positive(double x) { return x > 0.0 ? x : 0.0; }
+
+static inline double polynomial(const double *k, double y)
+{
+    /* Estrin's scheme: short chains of dependent operations. */
+    const double y2 = y * y, y4 = y2 * y2, y8 = y4 * y4, y16 = y8 * y8;
+    const double c0 = (k[0] + k[1] * y) + (k[2] + k[3] * y) * y2;
+    const double c1 = (k[4] + k[5] * y) + (k[6] + k[7] * y) * y2;
+    const double c2 = (k[8] + k[9] * y) + (k[10] + k[11] * y) * y2;
+    const double c3 = (k[12] + k[13] * y) + (k[14] + k[15] * y) * y2;
+    const double c4 = (k[16] + k[17] * y) + (k[18] + k[19] * y) * y2;
+    const double c5 = k[20] + k[21] * y;
+    return (c0 + c1 * y4) + (c2 + c3 * y4) * y8 + (c4 + c5 * y4) * y16;
+}
+
+/* t = 2 arcsin(sqrt(x)) and sin t - t cos t for x = short / 2 <= 1/2. */
+static inline void arc(const double *k, double small, double *angle, double *bend)
+{
+    const double x = 0.5 * small, s = sqrt(x), y = 4.0 * x - 1.0;
+    *angle = s * polynomial(k, y);
+    *bend = s * x * polynomial(k + TERMS, y);
+}
+
+static void rectify_acute(const double *restrict k, double share, int n, const double *restrict apart,
+                          double *restrict out, double *restrict slope)
+{
+    for (int j = 0; j < n; j++) {
+        double t, bend;
+        arc(k, apart[j], &t, &bend);
+        out[j] = positive(apart[j] - share * bend);
+        slope[j] = 1.0 - share * t;
+    }
+}
+
+static void rectify(const double *restrict k, double kappa, double share, int n,
+                    const double *restrict apart, const double *restrict together,
+                    const double *restrict cosine, double *restrict apart_out,
+                    double *restrict together_out, double *restrict cosine_out,
+                    double *restrict slope)
+{
+    for (int j = 0; j < n; j++) {
+        const double c = cosine[j], a = apart[j], w = together[j];
+        double t, bend;
+        arc(k, c >= 0.0 ? a : w, &t, &bend);
+        t *= share;
+        bend *= share;
+        apart_out[j] = positive((c >= 0.0 ? a : (1.0 + kappa) - kappa * w) - bend);
+        together_out[j] = (c >= 0.0 ? w : (1.0 - kappa) + kappa * w) + bend;
+        cosine_out[j] = (c >= 0.0 ? c : kappa * c) + bend;
+        slope[j] = c >= 0.0 ? 1.0 - t : kappa + t;
+    }
+}
+
+static void affine(int n, double start, double factor, const double *restrict a, double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = start + factor * a[j];
+}
+
+static void fill(int n, double value, double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = value;
+}
+
+static void multiply(int n, const double *restrict a, const double *restrict b, double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = a[j] * b[j];
+}
+
+static void weigh(int n, double left, const double *restrict right, const double *restrict a,
+                  double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = left * right[j] * a[j];
+}
+
+static void weigh_more(int n, double left, const double *restrict right, const double *restrict a,
+                       const double *restrict b, double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = b[j] + left * right[j] * a[j];
+}
+
+static void store(int n, double left, const double *restrict right, const double *restrict a,
+                  double *restrict out)
+{
+    for (int j = 0; j < n; j++)
+        out[j] = a[j] * left * right[j];
+}
+
+static void reflect(const Output *out, int rows, int columns)
+{
+    enum { SIDE = 16 };
+    for (int i0 = 0; i0 < rows; i0 += SIDE)
+        for (int j0 = 0; j0 < columns; j0 += SIDE)
+            for (int j = j0; j < j0 + SIDE && j < columns; j++)
+                for (int i = i0; i < i0 + SIDE && i < rows; i++)
+                    out->mirror[j * out->mirror_stride + i] = out->values[i * out->stride + j];
+}
+
+/* Run all steps for the tile of these rows and columns, and write the outputs. */
+void run(const Step *steps, int count, const Input *inputs, const Output *outputs, int n_outputs,
+         const double *coefficients, double *registers, ptrdiff_t row, int rows, ptrdiff_t column,
+         int columns)
+{
+#define AT(r) (registers + (ptrdiff_t)(r) * columns)
+    for (int i = 0; i < rows; i++) {
+        const ptrdiff_t at = row + i;
+        for (int number = 0; number < count; number++) {
+            const Step *s = steps + number;
+            const double *right1 = s->right1 ? s->right1 + column : NULL;
+            const double *right2 = s->right2 ? s->right2 + column : NULL;
+            const double left1 = s->left1 ? s->left1[at] : 0.0, left2 = s->left2 ? s->left2[at] : 0.0;
+            switch (s->code) {
+            case INPUT:
+                input(inputs + s->number, at, column,
+                      inputs[s->number].cosine + (ptrdiff_t)i * columns, columns, AT(s->out),
+                      AT(s->together_out), AT(s->cosine_out));
+                break;
+            case MIX:
+                mix(left1, left2, right1, right2, columns, AT(s->a), AT(s->b), AT(s->out));
+                if (s->together_out >= 0)
+                    mix(left1, left2, right1, right2, columns, AT(s->together_a),
+                        AT(s->together_b), AT(s->together_out));
+                if (s->cosine_out >= 0)
+                    blend(left1, left2, right1, right2, columns, AT(s->cosine_a), AT(s->cosine_b),
+                          AT(s->cosine_out));
+                break;
+            case MIX_CONSTANT:
+                mix_fixed(left1, left2, right1, right2, columns, AT(s->a), 0.0, AT(s->out));
+                if (s->together_out >= 0)
+                    mix_fixed(left1, left2, right1, right2, columns, AT(s->together_a), 2.0,
+                              AT(s->together_out));
+                if (s->cosine_out >= 0)
+                    blend_fixed(left1, left2, right1, right2, columns, AT(s->cosine_a),
+                                AT(s->cosine_out));
+                break;
+            case RECTIFY:
+                if (s->together_a < 0)
+                    rectify_acute(coefficients, (1.0 - s->kappa) * M_1_PI, columns, AT(s->a),
+                                  AT(s->out), AT(s->slope));
+                else
+                    rectify(coefficients, s->kappa, (1.0 - s->kappa) * M_1_PI, columns, AT(s->a),
+                            AT(s->together_a), AT(s->cosine_a), AT(s->out), AT(s->together_out),
+                            AT(s->cosine_out), AT(s->slope));
+                break;
+            case COSINE:
+                affine(columns, 1.0, -1.0, AT(s->a), AT(s->out));
+                break;
+            case TOGETHER:
+                affine(columns, 2.0, -1.0, AT(s->a), AT(s->out));
+                break;
+            case MULTIPLY:
+                multiply(columns, AT(s->a), AT(s->b), AT(s->out));
+                break;
+            case WEIGH:
+                weigh(columns, left1, right1, AT(s->a), AT(s->out));
+                break;
+            case WEIGH_MORE:
+                weigh_more(columns, left1, right1, AT(s->a), AT(s->b), AT(s->out));
+                break;
+            case FILL:
+                fill(columns, s->kappa, AT(s->out));
+                break;
+            case STORE:
+                store(columns, left1, right1, AT(s->a),
+                      outputs[s->number].values + (ptrdiff_t)i * outputs[s->number].stride);
+                break;
+            }
+        }
+    }
+    for (int k = 0; k < n_outputs; k++)
+        if (outputs[k].mirror)
+            reflect(outputs + k, rows, columns);
+}
