@@ -36,7 +36,8 @@ class Tiles:
         diagonals: One (n,) per kernel: ``k(x, x)`` of each row of the first block.
         parallel: Whether several threads may compute tiles at once, without gradients.
         write: A faster way for float64 matrices on the CPU, if there is one: rows, columns, where
-            to write the tiles, and where their mirror images (nowhere if empty).
+            to write the tiles, and where their mirror images (nowhere if empty); a tile that
+            is its own mirror image is completed below its diagonal.
     """
 
     values: Callable[[slice, slice], Sequence[Tensor]]
@@ -202,18 +203,15 @@ class _Filling:
         rows, columns = place
         on_diagonal = self.same and rows == columns
         tiles = [block[rows, columns] for block in self.blocks]
-        mirrors = [] if on_diagonal else [mirror[columns, rows] for mirror in self.mirrors]
+        mirrors = [mirror[columns, rows] for mirror in self.mirrors]
         if self.tiles.write is not None and all(map(_is_plain, (*tiles, *mirrors))):
             self.tiles.write(rows, columns, tiles, mirrors)
-            if on_diagonal:
-                for tile in tiles:
-                    tile.copy_(tile.triu() + tile.triu(1).T)
             return
         for number, values in enumerate(self.tiles.values(rows, columns)):
             if on_diagonal:
                 values = values.triu() + values.triu(1).T
             tiles[number].copy_(values)
-            if mirrors:
+            if mirrors and not on_diagonal:
                 mirrors[number].copy_(values.T.contiguous())
 
 

@@ -20,7 +20,7 @@ SWITCH = "FARFIELD_NATIVE"
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _SECONDS = 20.0  # a compiler that takes longer is not worth waiting for
-_TERMS = 22  # of each polynomial, as in strips.c
+_TERMS = 18  # of each polynomial, as in strips.c
 
 _Number = ctypes.c_double
 _Pointer = ctypes.c_void_p

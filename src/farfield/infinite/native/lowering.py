@@ -19,9 +19,12 @@ _CODES = {
     name: number
     for number, name in enumerate(
         ["input", "mix", "mix_constant", "rectify", "cosine", "together", "multiply", "weigh"]
-        + ["weigh_more", "fill", "store"]
+        + ["fill", "store"]
     )
 }
+
+
+_TERMS = {"plain": 0, "apart": 1, "product": 2}
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,16 @@ class _Place:
 
     Attributes:
         main: 1 - cos, or the number itself.
-        together: 1 + cos; -1 where no angle is obtuse.
+        together: 1 + cos, -1 where no angle is obtuse; or the other factor of a product.
         cosine: cos; -1 where it is never small.
+        term: What the number is: ``"plain"``, or, as long as nothing but a sum needs it,
+            ``"apart"`` (1 - main) or ``"product"`` (main * together).
     """
 
     main: int
     together: int = -1
     cosine: int = -1
+    term: str = "plain"
 
     def all(self) -> list[int]:
         return [register for register in (self.main, self.together, self.cosine) if register >= 0]
@@ -108,7 +114,10 @@ class _Lowering:
             return  # a rectifier's angle, slope and gain are computed together
         if step.function is gram.unscaled:
             root, cosine = step.arguments
-            self._emit("store", a=self._of(cosine), rows=[root], number=self._numbers[id(step)])
+            extra: list[int] = []
+            number = self._number(self._of(cosine), extra)
+            self._emit("store", a=number, rows=[root], number=self._numbers[id(step)])
+            self._free += extra
         elif isinstance(getattr(step.function, "__self__", None), Rectified):
             self._rectify(step)
         elif step.function in self._rules:
@@ -147,7 +156,7 @@ class _Lowering:
         b: _Place | None = None,
         out: _Place | None = None,
         rows: list[Rows] | None = None,
-        **others: float,
+        **others: float | int,
     ) -> None:
         step = Step(code=_CODES[code], **others)
         for name, place in (("a", a), ("b", b), ("out", out)):
@@ -209,26 +218,35 @@ class _Lowering:
         return out
 
     def _cosine_of(self, angle: Deferred[Any]) -> _Place:
-        return self._cosine(self._of(angle))
-
-    def _cosine(self, place: _Place) -> _Place:
-        if place.cosine >= 0:
-            return _Place(place.cosine)
-        out = _Place(self._new())
-        self._emit("cosine", place, out=out)
-        return out
+        return _cosine(self._of(angle))
 
     def _multiply(self, a: Deferred[Any], b: Deferred[Any]) -> _Place:
+        extra: list[int] = []
+        factors = [self._number(self._of(factor), extra).main for factor in (a, b)]
+        if not extra:
+            return _Place(*factors, term="product")
         out = _Place(self._new())
-        self._emit("multiply", self._of(a), self._of(b), out)
+        self._emit("multiply", *(_Place(factor) for factor in factors), out)
+        self._free += extra
+        return out
+
+    def _number(self, place: _Place, extra: list[int]) -> _Place:
+        """A number in a register of its own."""
+        if place.term == "plain":
+            return place
+        extra.append(self._new())
+        out = _Place(extra[-1])
+        if place.term == "apart":
+            self._emit("cosine", place, out=out)
+        else:
+            self._emit("multiply", _Place(place.main), _Place(place.together), out)
         return out
 
     def _weighed(self, *shares_and_cosines: Any) -> _Place:
         total: _Place | None = None
         for share, cosine in zip(shares_and_cosines[::2], shares_and_cosines[1::2], strict=True):
-            out = _Place(self._new())
-            code = "weigh" if total is None else "weigh_more"
-            self._emit(code, self._of(cosine), total, out, [share])
+            out, place = _Place(self._new()), self._of(cosine)
+            self._emit("weigh", place, total, out, [share], number=_TERMS[place.term])
             if total is not None:
                 self._free.append(total.main)
             total = out
@@ -248,7 +266,7 @@ class _Lowering:
             angle, slope = self._bent(kappa, place)
         results = {"angle": angle, "slope": slope}
         if "gain" in wanted:
-            results["gain"] = self._cosine(angle)
+            results["gain"] = _cosine(angle)
         for name, deferred in wanted.items():
             self._hold(deferred, results[name])
         held = {register for name in wanted for register in results[name].all()}
@@ -270,6 +288,10 @@ class _Lowering:
             self._free.append(out.together)
             out = _Place(out.main, -1, out.cosine)
         return out, _Place(slope)
+
+
+def _cosine(angle: _Place) -> _Place:
+    return _Place(angle.cosine) if angle.cosine >= 0 else _Place(angle.main, term="apart")
 
 
 def _key(step: Deferred[Any]) -> tuple[int, int]:

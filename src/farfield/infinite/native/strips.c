@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stddef.h>
 
-enum { INPUT, MIX, MIX_CONSTANT, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, WEIGH_MORE, FILL, STORE };
+enum { INPUT, MIX, MIX_CONSTANT, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
 
 typedef struct {
     int code;
@@ -32,7 +32,7 @@ typedef struct {
 } Output;
 
 #define CLOSE 1e-4
-#define TERMS 22
+#define TERMS 18
 
 /* |a/|a| - sign b/|b||^2 / 2 without cancellation: see Directions in angles.py. */
 static double gap(const Input *in, ptrdiff_t i, ptrdiff_t j, double sign)
@@ -130,9 +130,8 @@ static inline double polynomial(const double *k, double y)
     const double c1 = (k[4] + k[5] * y) + (k[6] + k[7] * y) * y2;
     const double c2 = (k[8] + k[9] * y) + (k[10] + k[11] * y) * y2;
     const double c3 = (k[12] + k[13] * y) + (k[14] + k[15] * y) * y2;
-    const double c4 = (k[16] + k[17] * y) + (k[18] + k[19] * y) * y2;
-    const double c5 = k[20] + k[21] * y;
-    return (c0 + c1 * y4) + (c2 + c3 * y4) * y8 + (c4 + c5 * y4) * y16;
+    const double c4 = k[16] + k[17] * y;
+    return (c0 + c1 * y4) + (c2 + c3 * y4) * y8 + c4 * y16;
 }
 
 /* t = 2 arcsin(sqrt(x)) and sin t - t cos t for x = short / 2 <= 1/2. */
@@ -191,19 +190,23 @@ static void multiply(int n, const double *restrict a, const double *restrict b, 
         out[j] = a[j] * b[j];
 }
 
-static void weigh(int n, double left, const double *restrict right, const double *restrict a,
-                  double *restrict out)
-{
-    for (int j = 0; j < n; j++)
-        out[j] = left * right[j] * a[j];
-}
-
-static void weigh_more(int n, double left, const double *restrict right, const double *restrict a,
-                       const double *restrict b, double *restrict out)
-{
-    for (int j = 0; j < n; j++)
-        out[j] = b[j] + left * right[j] * a[j];
-}
+/* One term of a sum: a share of both roots times a, 1 - a, or a b; with what is there already. */
+#define WEIGH(name, term)                                                                          \
+    static void name(int n, double left, const double *restrict right, const double *restrict a,   \
+                     const double *restrict b, const double *restrict before,                      \
+                     double *restrict out)                                                         \
+    {                                                                                              \
+        (void)b;                                                                                   \
+        if (before)                                                                                \
+            for (int j = 0; j < n; j++)                                                            \
+                out[j] = before[j] + left * right[j] * (term);                                     \
+        else                                                                                       \
+            for (int j = 0; j < n; j++)                                                            \
+                out[j] = left * right[j] * (term);                                                 \
+    }
+WEIGH(weigh_plain, a[j])
+WEIGH(weigh_apart, 1.0 - a[j])
+WEIGH(weigh_product, a[j] * b[j])
 
 static void store(int n, double left, const double *restrict right, const double *restrict a,
                   double *restrict out)
@@ -212,14 +215,25 @@ static void store(int n, double left, const double *restrict right, const double
         out[j] = a[j] * left * right[j];
 }
 
+/* Write the transposed tile, or complete a tile on the diagonal (its own mirror). Squares of eight
+   go through the fastest cache, so that each line of the mirror is written whole. */
 static void reflect(const Output *out, int rows, int columns)
 {
-    enum { SIDE = 16 };
-    for (int i0 = 0; i0 < rows; i0 += SIDE)
-        for (int j0 = 0; j0 < columns; j0 += SIDE)
-            for (int j = j0; j < j0 + SIDE && j < columns; j++)
-                for (int i = i0; i < i0 + SIDE && i < rows; i++)
-                    out->mirror[j * out->mirror_stride + i] = out->values[i * out->stride + j];
+    enum { SIDE = 8 };
+    const int own = out->mirror == out->values;
+    for (int j0 = 0; j0 < columns; j0 += SIDE)
+        for (int i0 = 0; i0 < rows && (!own || i0 <= j0); i0 += SIDE) {
+            const int tall = rows - i0 < SIDE ? rows - i0 : SIDE;
+            const int wide = columns - j0 < SIDE ? columns - j0 : SIDE;
+            double square[SIDE][SIDE];
+            for (int i = 0; i < tall; i++)
+                for (int j = 0; j < wide; j++)
+                    square[j][i] = out->values[(i0 + i) * out->stride + j0 + j];
+            for (int j = 0; j < wide; j++)
+                for (int i = 0; i < tall; i++)
+                    if (!own || i0 + i < j0 + j)
+                        out->mirror[(j0 + j) * out->mirror_stride + i0 + i] = square[j][i];
+        }
 }
 
 /* Run all steps for the tile of these rows and columns, and write the outputs. */
@@ -278,10 +292,11 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
                 multiply(columns, AT(s->a), AT(s->b), AT(s->out));
                 break;
             case WEIGH:
-                weigh(columns, left1, right1, AT(s->a), AT(s->out));
-                break;
-            case WEIGH_MORE:
-                weigh_more(columns, left1, right1, AT(s->a), AT(s->b), AT(s->out));
+                (s->number == 0   ? weigh_plain
+                 : s->number == 1 ? weigh_apart
+                                  : weigh_product)(columns, left1, right1, AT(s->a),
+                                                   AT(s->together_a), s->b < 0 ? NULL : AT(s->b),
+                                                   AT(s->out));
                 break;
             case FILL:
                 fill(columns, s->kappa, AT(s->out));
