@@ -224,9 +224,7 @@ def _is_plain(matrix: Tensor) -> bool:
     )
 
 
-def _places(
-    rows: slice, columns: slice, side: int, *, half: bool
-) -> Iterator[tuple[slice, slice]]:
+def _places(rows: slice, columns: slice, side: int, *, half: bool) -> Iterator[tuple[slice, slice]]:
     """The tiles of a block, or those on and above its diagonal."""
     tall, wide = rows.stop - rows.start, columns.stop - columns.start
     for row, column in itertools.product(_slices(tall, side), _slices(wide, side)):
@@ -267,6 +265,11 @@ def _check_batches(x1: Tensor, x2: Tensor) -> None:
         raise SettingsError(
             f"A kernel compares batches of shape (n, *features) with equal features; these are "
             f"{tuple(x1.shape)} and {tuple(x2.shape)}."
+        )
+    if not x1.is_floating_point():
+        raise SettingsError(
+            f"A kernel compares real floating-point inputs; these are {x1.dtype}. Convert them, "
+            f"such as with x.double()."
         )
     if x1.dtype != x2.dtype or x1.device != x2.device:
         raise SettingsError(

@@ -89,13 +89,13 @@ class Arc:
     bend: Tensor
     near: Tensor | None
 
-    def choose(self, near: Tensor | float, far: Tensor | float) -> Tensor | float:
+    def choose(self, near: Tensor, far: Tensor) -> Tensor:
         """The first where the angle is acute, the second where it is obtuse."""
         return near if self.near is None else torch.where(self.near, near, far)
 
 
 def _arc(short: Tensor, *, exact: bool = False) -> tuple[Tensor, Tensor]:
-    """t and ``sin t - t cos t`` from ``short = 1 - cos t``, t <= pi / 2.
+    """T and ``sin t - t cos t`` from ``short = 1 - cos t``, t <= pi / 2.
 
     The difference is off by about eps t: what it is subtracted from, 1 - cos t, then still gives
     the angle to eps. Where it stands alone it must be ``exact``.

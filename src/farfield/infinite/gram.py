@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,11 +153,10 @@ def unscaled(root: Rows, cosine: Tensor) -> Tensor:
     return cosine * root.left * root.right
 
 
-def weighed(*shares_and_cosines: Rows | Tensor) -> Tensor:
+def weighed(*shares_and_cosines: Any) -> Tensor:
     """In a tile: the sum of the cosines, each with its share of both roots."""
-    result: Tensor | None = None
-    for share, cosine in zip(shares_and_cosines[::2], shares_and_cosines[1::2], strict=True):
-        outer = share.outer()  # type: ignore[union-attr]
-        result = outer * cosine if result is None else torch.addcmul(result, outer, cosine)
-    assert result is not None
+    share, cosine, *others = shares_and_cosines
+    result: Tensor = share.outer() * cosine
+    for share, cosine in zip(others[::2], others[1::2], strict=True):
+        result = torch.addcmul(result, share.outer(), cosine)
     return result

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from farfield.errors import SettingsError
 from farfield.infinite import rules
-from farfield.infinite.gram import Gram, Scaled
+from farfield.infinite.gram import constant
 from farfield.infinite.laws import Mixed, mixed
 from farfield.infinite.limit_tensor import (
     RULES,
@@ -20,12 +19,15 @@ from farfield.infinite.limit_tensor import (
     input_tensor,
 )
 from farfield.infinite.native import fuse
-from farfield.infinite.pairs import Deferred, Program, Rows
+from farfield.infinite.pairs import Program
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
 from farfield.reading import following
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
+
+
+_WORTH_COMPILING = 2**19  # pairs; with fewer, PyTorch is done before a compiler would be
 
 
 class InfiniteWidth:
@@ -86,11 +88,13 @@ class InfiniteWidth:
 
     def _tiles(self, x1: Tensor, x2: Tensor, wanted: Sequence[str]) -> Tiles:
         moments = self._read(x1, x2)
-        both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or _nothing(moments.gram)}
+        pairs = len(x1) * len(x2)
+        nothing = constant(moments.gram.root, 0.0).plain()
+        both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or nothing}
         kernels = [both[name] for name in wanted]
         roots = [root for kernel in kernels for root in (kernel.root.left, kernel.root.right)]
         program = Program([kernel.values() for kernel in kernels])
-        fused = fuse(program)
+        fused = fuse(program) if pairs >= _WORTH_COMPILING else None
 
         def values(rows: slice, columns: slice) -> list[Tensor]:
             computed = fused.values(rows, columns) if fused else program.tile(rows, columns)
@@ -98,7 +102,10 @@ class InfiniteWidth:
 
         return Tiles(
             values,
-            lambda: [kernel.root.left.square().reshape(-1, len(x1)).mean(0) for kernel in kernels],
+            lambda: [
+                kernel.root.left.square().reshape(-1, len(x1)).mean(0).to(x1.dtype)
+                for kernel in kernels
+            ],
             parallel=not any(root.requires_grad for root in roots),
             write=fused.run if fused else None,
         )
@@ -107,8 +114,10 @@ class InfiniteWidth:
         """Run the model's own ``forward`` on the law of its inputs."""
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         reading = Reading(self._weights, self._biases, names, self._parameterization)
+        first = _wide(x1)
+        second = first if x2 is x1 else _wide(x2)
         with following(self._model):
-            output = self._model(input_tensor(x1, x2, reading))
+            output = self._model(input_tensor(first, second, x1.dtype, reading))
         if not isinstance(output, LimitTensor):
             raise RULES.unsupported(
                 f"an output of type {type(output).__name__}",
@@ -166,10 +175,9 @@ def infinite_width(
     return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget)
 
 
-def _nothing(like: Gram) -> Scaled:
-    """The tangent kernel of a model without trained parameters."""
-    zero = like.root.map(torch.zeros_like)
-    return Scaled(zero, Deferred(Rows.outer, zero))
+def _wide(x: Tensor) -> Tensor:
+    """The inputs in float64: single precision would not survive fifty layers."""
+    return x if x.device.type == "mps" else x.double()  # Apple's GPUs have no float64
 
 
 def _over_positions(values: Tensor) -> Tensor:

@@ -96,9 +96,14 @@ class LimitTensor(AbstractTensor):
         return self
 
 
-def input_tensor(x1: Tensor, x2: Tensor, reading: Reading) -> LimitTensor:
-    """The two batches of raw inputs, (n1, *features) and (n2, *features)."""
-    return LimitTensor(Data(Rows(x1, x2)), (len(x1) + len(x2), *x1.shape[1:]), x1, reading)
+def input_tensor(x1: Tensor, x2: Tensor, dtype: torch.dtype, reading: Reading) -> LimitTensor:
+    """The two batches of raw inputs, (n1, *features) and (n2, *features).
+
+    The model sees them in the dtype that the user gave, whatever the laws are computed in.
+    """
+    shape = (len(x1) + len(x2), *x1.shape[1:])
+    like = torch.empty(0, dtype=dtype, device=x1.device)
+    return LimitTensor(Data(Rows(x1, x2)), shape, like, reading)
 
 
 def is_parameter(value: object) -> bool:

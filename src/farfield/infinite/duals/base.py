@@ -73,8 +73,9 @@ class Activation(ABC):
 
     def rows(self, r: Rows) -> RowLaw:
         """All of these."""
-        functions = (self.mean, self.root, self.slope_root, self.gain_root)
-        return RowLaw(r, *(r.map(function) for function in functions))
+        return RowLaw(
+            r, r.map(self.mean), r.map(self.root), r.map(self.slope_root), r.map(self.gain_root)
+        )
 
     @abstractmethod
     def angle(self, law: RowLaw, angle: Angle) -> Angle:

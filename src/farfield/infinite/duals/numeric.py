@@ -98,9 +98,7 @@ class Numeric(Smooth):
         self._check(estimate, size.value)
         return estimate.value.to(r.dtype)
 
-    def _expect_pairs(
-        self, function: Function, law: RowLaw, angle: Angle, root: Rows
-    ) -> Tensor:
+    def _expect_pairs(self, function: Function, law: RowLaw, angle: Angle, root: Rows) -> Tensor:
         """``E[f(u) f(v)]`` over these roots."""
         shape = angle.apart.shape
         pairs = _flat(law.r, angle)

@@ -22,7 +22,6 @@ _FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-sha
 _SECONDS = 20.0  # a compiler that takes longer is not worth waiting for
 _TERMS = 18  # of each polynomial, as in strips.c
 
-_Number = ctypes.c_double
 _Pointer = ctypes.c_void_p
 _Size = ctypes.c_ssize_t
 
@@ -31,11 +30,23 @@ class Step(ctypes.Structure):
     """One step of a program; see strips.c."""
 
     _fields_ = (
-        [(name, ctypes.c_int) for name in ("code", "a", "together_a", "cosine_a")]
-        + [(name, ctypes.c_int) for name in ("b", "together_b", "cosine_b")]
-        + [(name, ctypes.c_int) for name in ("out", "together_out", "cosine_out")]
-        + [("slope", ctypes.c_int), ("number", ctypes.c_int), ("kappa", _Number)]
-        + [(name, _Pointer) for name in ("left1", "right1", "left2", "right2")]
+        ("code", ctypes.c_int),
+        ("a", ctypes.c_int),
+        ("together_a", ctypes.c_int),
+        ("cosine_a", ctypes.c_int),
+        ("b", ctypes.c_int),
+        ("together_b", ctypes.c_int),
+        ("cosine_b", ctypes.c_int),
+        ("out", ctypes.c_int),
+        ("together_out", ctypes.c_int),
+        ("cosine_out", ctypes.c_int),
+        ("slope", ctypes.c_int),
+        ("number", ctypes.c_int),
+        ("kappa", ctypes.c_double),
+        ("left1", _Pointer),
+        ("right1", _Pointer),
+        ("left2", _Pointer),
+        ("right2", _Pointer),
     )
 
 
@@ -43,9 +54,16 @@ class Input(ctypes.Structure):
     """The directions of the inputs, and their cosines in a tile."""
 
     _fields_ = (
-        [(name, _Pointer) for name in ("cosine", "left_shrunk", "right_shrunk", "left_unit")]
-        + [(name, _Pointer) for name in ("right_unit", "left_scale", "right_scale", "left_norm")]
-        + [("right_norm", _Pointer), ("features", ctypes.c_int)]
+        ("cosine", _Pointer),
+        ("left_shrunk", _Pointer),
+        ("right_shrunk", _Pointer),
+        ("left_unit", _Pointer),
+        ("right_unit", _Pointer),
+        ("left_scale", _Pointer),
+        ("right_scale", _Pointer),
+        ("left_norm", _Pointer),
+        ("right_norm", _Pointer),
+        ("features", ctypes.c_int),
     )
 
 
@@ -110,4 +128,4 @@ def _sine_minus(t: np.ndarray) -> np.ndarray:
     total = np.zeros_like(t)
     for k in range(20, 0, -1):
         total = total * t**2 + (-1.0) ** (k + 1) * 2 * k / math.factorial(2 * k + 1)
-    return total * t**3
+    return np.asarray(total * t**3)

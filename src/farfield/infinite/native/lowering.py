@@ -15,15 +15,10 @@ from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.native.library import Step
 from farfield.infinite.pairs import Deferred, Program, Rows
 
-_CODES = {
-    name: number
-    for number, name in enumerate(
-        ["input", "mix", "mix_constant", "rectify", "cosine", "together", "multiply", "weigh"]
-        + ["fill", "store"]
-    )
-}
-
-
+_NAMES = "input mix mix_constant rectify cosine together multiply weigh fill store"
+_CODES = {name: number for number, name in enumerate(_NAMES.split())}
+_READ = ("a", "together_a", "cosine_a", "b", "together_b", "cosine_b")
+_WRITTEN = ("out", "together_out", "cosine_out", "slope")
 _TERMS = {"plain": 0, "apart": 1, "product": 2}
 
 
@@ -55,6 +50,7 @@ def lower(program: Program) -> Lowered | None:
             lowering.forget(done)
     except _UnknownError:
         return None
+    _drop_dead_forms(lowering.steps)
     return Lowered(
         lowering.steps, lowering.inputs, lowering.count, len(program.outputs), lowering.alive
     )
@@ -158,7 +154,9 @@ class _Lowering:
         rows: list[Rows] | None = None,
         **others: float | int,
     ) -> None:
-        step = Step(code=_CODES[code], **others)
+        step = Step(code=_CODES[code], slope=-1)
+        for name, value in others.items():
+            setattr(step, name, value)
         for name, place in (("a", a), ("b", b), ("out", out)):
             place = place or _Place(-1)
             setattr(step, name, place.main)
@@ -183,9 +181,7 @@ class _Lowering:
         self._emit("fill", out=out)
         return out
 
-    def _mix(
-        self, first: Rows, a: Deferred[Any], second: Rows, b: Deferred[Any]
-    ) -> _Place:
+    def _mix(self, first: Rows, a: Deferred[Any], second: Rows, b: Deferred[Any]) -> _Place:
         one, two = self._of(a), self._of(b)
         acute = one.together < 0 and two.together < 0
         short = one.cosine < 0 and two.cosine < 0
@@ -213,7 +209,11 @@ class _Lowering:
 
     def _mix_constant(self, first: Rows, a: Deferred[Any], second: Rows) -> _Place:
         place = self._of(a)
-        out = _Place(*(-1 if form < 0 else self._new() for form in (0, place.together, place.cosine)))
+        out = _Place(
+            self._new(),
+            -1 if place.together < 0 else self._new(),
+            -1 if place.cosine < 0 else self._new(),
+        )
         self._emit("mix_constant", place, out=out, rows=[first, second])
         return out
 
@@ -222,11 +222,11 @@ class _Lowering:
 
     def _multiply(self, a: Deferred[Any], b: Deferred[Any]) -> _Place:
         extra: list[int] = []
-        factors = [self._number(self._of(factor), extra).main for factor in (a, b)]
+        one, two = (self._number(self._of(factor), extra) for factor in (a, b))
         if not extra:
-            return _Place(*factors, term="product")
+            return _Place(one.main, two.main, term="product")
         out = _Place(self._new())
-        self._emit("multiply", *(_Place(factor) for factor in factors), out)
+        self._emit("multiply", one, two, out)
         self._free += extra
         return out
 
@@ -275,16 +275,19 @@ class _Lowering:
 
     def _bent(self, kappa: float, place: _Place) -> tuple[_Place, _Place]:
         slope = self._new()
-        if place.together < 0 and (place.cosine < 0 or kappa <= 0.5):
+        if place.together < 0 and (place.cosine < 0 or kappa <= 0.5):  # as in rectified.py
             angle = _Place(self._new())
             self._emit("rectify", _Place(place.main), out=angle, slope=slope, kappa=kappa)
             return angle, _Place(slope)
         extra: list[int] = []
-        full = self._full(place, acute=False, short=False, extra=extra)
-        out = _Place(self._new(), self._new(), self._new())
+        folded = kappa <= 0
+        full = self._full(place, acute=False, short=folded, extra=extra)
+        out = _Place(self._new(), -1 if folded else self._new(), self._new())
+        if folded:
+            full = _Place(full.main, full.together)
         self._emit("rectify", full, out=out, slope=slope, kappa=kappa)
         self._free += extra
-        if place.together < 0 or kappa <= 0:
+        if place.together < 0 and not folded:
             self._free.append(out.together)
             out = _Place(out.main, -1, out.cosine)
         return out, _Place(slope)
@@ -306,6 +309,20 @@ def _duals(program: Program) -> dict[tuple[int, int], dict[str, Deferred[Any]]]:
         if isinstance(getattr(step.function, "__self__", None), Rectified):
             found[_key(step)][step.function.__name__] = step
     return found
+
+
+def _drop_dead_forms(steps: list[Step]) -> None:
+    """Leave out the forms of an angle, 1 + cos and cos, that no later step reads."""
+    live: set[int] = set()
+    for step in reversed(steps):
+        if step.code in (_CODES["input"], _CODES["mix"], _CODES["mix_constant"]):
+            for form in ("together", "cosine"):
+                needed = getattr(step, f"{form}_out") in live
+                if not needed and (form == "cosine" or step.code != _CODES["input"]):
+                    for side in ("a", "b", "out"):
+                        setattr(step, f"{form}_{side}", -1)
+        live -= {getattr(step, name) for name in _WRITTEN}
+        live |= {getattr(step, name) for name in _READ}
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 enum { INPUT, MIX, MIX_CONSTANT, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
 
@@ -65,11 +66,10 @@ static double gap(const Input *in, ptrdiff_t i, ptrdiff_t j, double sign)
 }
 
 static void input(const Input *in, ptrdiff_t i, ptrdiff_t start, const double *restrict c, int n,
-                  double *restrict apart, double *restrict together, double *restrict cosine)
+                  double *restrict apart, double *restrict together)
 {
     double least = 2.0;
     for (int j = 0; j < n; j++) {
-        cosine[j] = c[j];
         apart[j] = 1.0 - c[j];
         together[j] = 1.0 + c[j];
     }
@@ -172,6 +172,24 @@ static void rectify(const double *restrict k, double kappa, double share, int n,
     }
 }
 
+/* kappa <= 0, such as ReLU and abs: no cosine is negative afterwards. */
+static void rectify_folded(const double *restrict k, double kappa, double share, int n,
+                           const double *restrict apart, const double *restrict together,
+                           double *restrict apart_out, double *restrict cosine_out,
+                           double *restrict slope)
+{
+    for (int j = 0; j < n; j++) {
+        const double a = apart[j], w = together[j];
+        double t, bend;
+        arc(k, a <= 1.0 ? a : w, &t, &bend);
+        t *= share;
+        bend *= share;
+        apart_out[j] = positive((a <= 1.0 ? a : (1.0 + kappa) - kappa * w) - bend);
+        cosine_out[j] = (a <= 1.0 ? 1.0 - a : kappa * (1.0 - a)) + bend;
+        slope[j] = a <= 1.0 ? 1.0 - t : kappa + t;
+    }
+}
+
 static void affine(int n, double start, double factor, const double *restrict a, double *restrict out)
 {
     for (int j = 0; j < n; j++)
@@ -253,7 +271,11 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
             case INPUT:
                 input(inputs + s->number, at, column,
                       inputs[s->number].cosine + (ptrdiff_t)i * columns, columns, AT(s->out),
-                      AT(s->together_out), AT(s->cosine_out));
+                      AT(s->together_out));
+                if (s->cosine_out >= 0)
+                    memcpy(AT(s->cosine_out),
+                           inputs[s->number].cosine + (ptrdiff_t)i * columns,
+                           (size_t)columns * sizeof(double));
                 break;
             case MIX:
                 mix(left1, left2, right1, right2, columns, AT(s->a), AT(s->b), AT(s->out));
@@ -277,6 +299,10 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
                 if (s->together_a < 0)
                     rectify_acute(coefficients, (1.0 - s->kappa) * M_1_PI, columns, AT(s->a),
                                   AT(s->out), AT(s->slope));
+                else if (s->together_out < 0)
+                    rectify_folded(coefficients, s->kappa, (1.0 - s->kappa) * M_1_PI, columns,
+                                   AT(s->a), AT(s->together_a), AT(s->out), AT(s->cosine_out),
+                                   AT(s->slope));
                 else
                     rectify(coefficients, s->kappa, (1.0 - s->kappa) * M_1_PI, columns, AT(s->a),
                             AT(s->together_a), AT(s->cosine_a), AT(s->out), AT(s->together_out),

@@ -9,9 +9,12 @@ from farfield.infinite.laws import Data, blend, mixed, positions
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 
 
-@RULES.register(torch.Tensor.contiguous, torch.Tensor.clone, torch.clone)
-def same(x: LimitTensor, **options: object) -> LimitTensor:
-    """The same units."""
+@RULES.register(
+    torch.Tensor.contiguous, torch.Tensor.clone, torch.clone, torch.Tensor.to, torch.Tensor.float,
+    torch.Tensor.double, torch.Tensor.type_as,
+)  # fmt: skip
+def same(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
+    """The same units: the laws have a precision of their own."""
     return x
 
 
