@@ -39,6 +39,8 @@ NETWORKS = {
     "linear": lambda: stack(2, nn.Identity),
     "norm before": lambda: stack(3, nn.ReLU, "before"),
     "norm before leaky": lambda: stack(3, lambda: nn.LeakyReLU(0.4), "before"),
+    "norm after": lambda: stack(3, nn.ReLU, "after"),
+    "norm after leaky": lambda: stack(2, lambda: nn.LeakyReLU(0.4), "after"),
     "sums": Sums,
     "frozen": lambda: stack(2, nn.ReLU).requires_grad_(False),
 }
@@ -102,7 +104,6 @@ def test_any_tiles_and_places(side, x, monkeypatch) -> None:
         ("another activation", lambda: stack(1, nn.GELU), lambda x: x),
         ("several positions", Residual, lambda x: x[:, None]),
         ("gradients", lambda: stack(1, nn.ReLU), lambda x: x.requires_grad_()),
-        ("a mean", lambda: stack(1, nn.ReLU, "after"), lambda x: x),
     ],
 )
 def test_left_to_pytorch(reason, model, prepare, x, monkeypatch) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -109,6 +109,13 @@ def gaussian_of(law: Law) -> Gaussian | None:
         return None
     factor = abs(law.function.positive)
     return law.base if factor == 1.0 else law.base.scaled(factor)
+
+
+def apart(units: Gaussian | Law) -> Gaussian | Law:
+    """Other units with the same law, independent of these."""
+    if isinstance(units, Gaussian | Mixed):
+        return replace(units, sources=frozenset({next(_fresh)}))
+    return units
 
 
 def mixed(law: Law) -> Mixed:

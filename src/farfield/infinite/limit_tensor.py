@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from farfield.infinite.gram import Variance
-from farfield.infinite.laws import Data, Law
+from farfield.infinite.laws import Data, Gaussian, Law, Pointwise, apart
 from farfield.infinite.pairs import Rows
 from farfield.reading import AbstractTensor, RuleTable
 
@@ -23,6 +23,30 @@ RULES = RuleTable(
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A range of the units of a layer.
+
+    Attributes:
+        start: Its first unit.
+        stop: The unit after its last one.
+        whole: The law of all units; kept alive, so that its ``id`` stays its own.
+        own: The law of these units.
+    """
+
+    start: int
+    stop: int
+    whole: Gaussian | Law
+    own: Gaussian | Law
+
+    def of(self, law: Law) -> Law:
+        """What ``law``, a function of all units, is for these."""
+        if isinstance(self.own, Gaussian):
+            assert isinstance(law, Pointwise)
+            return replace(law, base=self.own)
+        return self.own
+
+
 @dataclass
 class Reading:
     """What one reading of a model knows and has met.
@@ -33,6 +57,7 @@ class Reading:
         names: Names of the parameters, by ``id``.
         parameterization: How gradients are counted.
         used: The parameters that were used already.
+        parts: Ranges of units that were taken out of a law, by ``id`` of what they came from.
     """
 
     weight_vars: dict[int, Variance]
@@ -40,6 +65,7 @@ class Reading:
     names: dict[int, str]
     parameterization: Parameterization
     used: set[int] = field(default_factory=set)
+    parts: dict[int, list[Part]] = field(default_factory=dict)
 
     def use(self, parameter: Tensor, what: str) -> None:
         """Note that a parameter is used, and refuse a second use.
@@ -60,6 +86,30 @@ class Reading:
                 "units are no longer Gaussian in the limit.",
             )
         self.used.add(id(parameter))
+
+    def part(self, law: Law, start: int, stop: int, width: int) -> Law:
+        """The law of a range of units: independent of the units that are not in it.
+
+        The same range of the same units is always the same law, so that functions of it are
+        known to belong together.
+
+        Raises:
+            UnsupportedOperation: The range overlaps with another one that was taken.
+        """
+        if (start, stop) == (0, width):
+            return law
+        whole = law.base if isinstance(law, Pointwise) else law
+        known = self.parts.setdefault(id(whole), [])
+        for part in known:
+            if (part.start, part.stop) == (start, stop):
+                return part.of(law)
+            if part.start < stop and start < part.stop:
+                raise RULES.unsupported(
+                    f"the range {start}:{stop} of units beside the range {part.start}:{part.stop}",
+                    "They overlap, so they are neither the same nor independent.",
+                )
+        known.append(Part(start, stop, whole, apart(whole)))
+        return known[-1].of(law)
 
 
 class LimitTensor(AbstractTensor):

@@ -15,7 +15,7 @@ from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.native.library import Step
 from farfield.infinite.pairs import Deferred, Program, Rows
 
-_NAMES = "input mix mix_constant rectify cosine together multiply weigh fill store"
+_NAMES = "input mix mix_constant spread rectify cosine together multiply weigh fill store"
 _CODES = {name: number for number, name in enumerate(_NAMES.split())}
 _READ = ("a", "together_a", "cosine_a", "b", "together_b", "cosine_b")
 _WRITTEN = ("out", "together_out", "cosine_out", "slope")
@@ -99,6 +99,7 @@ class _Lowering:
             angles.mix: self._mix,
             angles.mix_constant: self._mix_constant,
             angles.constant: self._constant,
+            angles.spread: self._spread,
             gram.cosine_of: self._cosine_of,
             gram.weighed: self._weighed,
             torch.mul: self._multiply,
@@ -215,6 +216,14 @@ class _Lowering:
             -1 if place.cosine < 0 else self._new(),
         )
         self._emit("mix_constant", place, out=out, rows=[first, second])
+        return out
+
+    def _spread(self, deviation: Rows, mean: Rows, a: Deferred[Any]) -> _Place:
+        extra: list[int] = []
+        full = self._full(self._of(a), acute=True, short=False, extra=extra)
+        out = _Place(self._new(), self._new(), self._new())
+        self._emit("spread", full, out=out, rows=[deviation, mean])
+        self._free += extra
         return out
 
     def _cosine_of(self, angle: Deferred[Any]) -> _Place:

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { INPUT, MIX, MIX_CONSTANT, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
+enum { INPUT, MIX, MIX_CONSTANT, SPREAD, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
 
 typedef struct {
     int code;
@@ -118,6 +118,24 @@ static void blend_fixed(double p1, double q1, const double *restrict p2, const d
 {
     for (int j = 0; j < n; j++)
         out[j] = p1 * p2[j] * a[j] + q1 * q2[j];
+}
+
+/* Of the covariance K - m1 m2: p and q are the shares of the deviation and of the mean. */
+static void spread(double p1, double q1, const double *restrict p2, const double *restrict q2,
+                   int n, const double *restrict a, const double *restrict c,
+                   double *restrict apart, double *restrict together, double *restrict cosine)
+{
+    for (int j = 0; j < n; j++) {
+        const double dp = p1 - p2[j], dq = q1 - q2[j], outer = p1 * p2[j];
+        const double unit = outer != 0.0 ? 1.0 / outer : 0.0;
+        const double near = (a[j] - 0.5 * (dp * dp + dq * dq)) * unit;
+        const double far = (c[j] - q1 * q2[j]) * unit;
+        const double gap = near > 2.0 ? 2.0 : near > 0.0 ? near : 0.0;
+        const double value = gap < 0.5 ? 1.0 - gap : far;
+        apart[j] = gap;
+        cosine[j] = value;
+        together[j] = 1.0 + value;
+    }
 }
 
 static inline double positive(double x) { return x > 0.0 ? x : 0.0; }
@@ -294,6 +312,10 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
                 if (s->cosine_out >= 0)
                     blend_fixed(left1, left2, right1, right2, columns, AT(s->cosine_a),
                                 AT(s->cosine_out));
+                break;
+            case SPREAD:
+                spread(left1, left2, right1, right2, columns, AT(s->a), AT(s->cosine_a),
+                       AT(s->out), AT(s->together_out), AT(s->cosine_out));
                 break;
             case RECTIFY:
                 if (s->together_a < 0)

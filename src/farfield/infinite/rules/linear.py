@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
+from farfield.errors import SettingsError
 from farfield.infinite.gram import Gram, Scaled, Variance, constant, total
 from farfield.infinite.laws import IDENTITY, Gaussian, Pointwise, mixed
 from farfield.infinite.limit_tensor import RULES, LimitTensor, Reading
+from farfield.reading import current_module
 
 
 @RULES.register(F.linear)
@@ -25,6 +27,11 @@ def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitT
     if isinstance(weight, LimitTensor) or not isinstance(x, LimitTensor):
         raise RULES.unsupported(
             "linear with a weight computed from the input", "Such a map is not drawn at random."
+        )
+    if weight.shape[1] != x.shape[-1]:
+        raise SettingsError(
+            f"{current_module()}: the layer takes {weight.shape[1]} features; what reaches it has "
+            f"{x.shape[-1]}."
         )
     reading.use(weight, "linear")
     weight_var = reading.weight_vars[id(weight)]

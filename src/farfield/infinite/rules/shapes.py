@@ -7,6 +7,7 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.laws import Data, blend, mixed, positions
 from farfield.infinite.limit_tensor import RULES, LimitTensor
+from farfield.infinite.rules.parts import squeeze
 
 
 @RULES.register(
@@ -51,6 +52,8 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
     first = shape[0]
     wanted = tuple(first) if isinstance(first, tuple) else tuple(int(str(s)) for s in shape)
     rows = int(x.shape[0])
+    if wanted in ((-1,), (rows,)) and x.shape[1:].numel() == 1:
+        return squeeze(reshape(x, (rows, 1)))  # the only output, without its dimension
     if wanted[0] not in (rows, -1) or len(wanted) < 2:
         raise RULES.unsupported(f"reshape to {wanted}", "The batch must stay the first dimension.")
     full = tuple(torch.empty(tuple(x.shape), device="meta").reshape(wanted).shape)
