@@ -134,3 +134,55 @@ def test_monte_carlo_works_without_a_rule() -> None:
     assert (result.ntk_error > 0).all()
     with pytest.raises(SettingsError, match="at least 2"):
         ff.monte_carlo(model, X, draws=1)
+
+
+class Own(nn.Module):
+    """A linear layer written by hand, in either orientation of its matrix."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        shape = (8, 3) if transposed else (3, 8)
+        self.weight = nn.Parameter(torch.full(shape, 2.0, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.full((8,), 0.5, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight.T if self.weight.shape[0] == 8 else self.weight
+        return x @ weight * 3**-0.5 + self.bias
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+def test_a_linear_layer_written_by_hand(transposed, parameterization) -> None:
+    last = nn.Linear(8, 1).double()
+    own = nn.Sequential(Own(transposed), nn.ReLU(), last)
+    same = nn.Sequential(nn.Linear(3, 8).double(), nn.ReLU(), last)
+    # Entries of 2 have the variance 4; the scale of 3^-1/2 makes it a weight_var of 4.
+    limits = [
+        ff.infinite_width(own, {"2": 1.5}, {"2": 0.1}, parameterization=parameterization),
+        ff.infinite_width(same, {"0": 4.0, "2": 1.5}, {"0": 0.25, "2": 0.1}, parameterization),
+    ]
+    one, two = (limit.nngp(X) for limit in limits)
+    torch.testing.assert_close(one, two, rtol=1e-14, atol=1e-14)
+    one, two = (limit.ntk(X) for limit in limits)
+    if parameterization == "standard":  # the scale counts: x / 3^1/2 instead of x is multiplied
+        assert (one.diagonal() < two.diagonal()).all()
+    else:
+        torch.testing.assert_close(one, two, rtol=1e-14, atol=1e-14)
+
+
+def test_products_with_parameters_that_are_refused() -> None:
+    class Product(nn.Module):
+        def __init__(self, function, *shape: int) -> None:
+            super().__init__()
+            self.first, self.function = nn.Linear(3, 4), function
+            self.weight = nn.Parameter(torch.ones(*shape))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.function(self.first(x), self.weight)
+
+    refused(Product(lambda h, w: h * w, 4), "only gains of norms")
+    refused(Product(lambda h, w: h + w, 1), "one entry for each unit")
+    refused(Product(lambda h, w: h @ (w * 2.0), 4, 4), "computed from something")
+    refused(Product(lambda h, w: h @ h.relu(), 1), "not drawn at random")
+    with pytest.raises(SettingsError, match="takes 5 features; what reaches it has 4"):
+        ff.infinite_width(Product(torch.matmul, 5, 2)).ntk(X)

@@ -103,5 +103,7 @@ def test_refused(function, match) -> None:
 
 
 def test_a_layer_that_does_not_fit_is_an_error() -> None:
-    with pytest.raises(SettingsError, match=r"'second' \(Linear\): the layer takes 3 features.* has 2"):
+    with pytest.raises(
+        SettingsError, match=r"'second' \(Linear\): the layer takes 3 features.* has 2"
+    ):
         ff.infinite_width(Gated()).ntk(X[:, :5])

@@ -13,7 +13,7 @@ from torch.func import functional_call, jacrev
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Variance
 from farfield.infinite.limit_tensor import Parameterization
-from farfield.infinite.variances import VarianceChoice, parameter_variances
+from farfield.infinite.variances import VarianceChoice, measured, parameter_variances
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,10 @@ def _plan(
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{module_name}.{name}" if module_name else name
             if parameter.ndim >= 2:
-                plan[full] = (float(weights[id(parameter)]) / parameter[0].numel()) ** 0.5
+                fan_in = parameter[0].numel()
+                given = weights.get(id(parameter))
+                entry = measured(parameter) if given is None else float(given) / fan_in
+                plan[full] = entry**0.5
             elif name == "bias" and any(p.ndim >= 2 for p in module.parameters(recurse=False)):
                 plan[full] = float(biases[id(parameter)]) ** 0.5
     return plan

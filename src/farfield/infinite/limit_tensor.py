@@ -12,6 +12,7 @@ from torch import Tensor
 from farfield.infinite.gram import Variance
 from farfield.infinite.laws import Data, Gaussian, Law, Pointwise, apart
 from farfield.infinite.pairs import Rows
+from farfield.infinite.variances import measured
 from farfield.reading import AbstractTensor, RuleTable
 
 Parameterization = Literal["ntk", "standard"]
@@ -52,7 +53,8 @@ class Reading:
     """What one reading of a model knows and has met.
 
     Attributes:
-        weight_vars: Variance of each weight matrix (times fan_in), by ``id`` of the parameter.
+        weight_vars: Variance of each weight matrix (times fan_in), by ``id`` of the parameter,
+            as far as it was given or is remembered.
         bias_vars: Variance of each bias, by ``id`` of the parameter.
         names: Names of the parameters, by ``id``.
         parameterization: How gradients are counted.
@@ -86,6 +88,12 @@ class Reading:
                 "units are no longer Gaussian in the limit.",
             )
         self.used.add(id(parameter))
+
+    def weight_var(self, weight: Tensor, fan_in: int) -> Variance:
+        """The variance of a weight matrix, which is used here: given, remembered or measured."""
+        self.use(weight, "linear")
+        known = self.weight_vars.get(id(weight))
+        return measured(weight) * fan_in if known is None else known
 
     def part(self, law: Law, start: int, stop: int, width: int) -> Law:
         """The law of a range of units: independent of the units that are not in it.

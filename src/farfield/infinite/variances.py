@@ -20,7 +20,8 @@ def parameter_variances(
     """The variance of each weight matrix and each vector, by ``id`` of the parameter.
 
     What the caller gives comes first, then what ``gaussian_init_`` remembers, then what the
-    parameters themselves show: ``fan_in * mean(W^2)`` and ``mean(b^2)``.
+    parameters themselves show: ``fan_in * mean(W^2)`` and ``mean(b^2)``. Matrices of which only
+    this last is known are left out: what their fan_in is shows in their use.
 
     Args:
         model: The model.
@@ -44,10 +45,10 @@ def parameter_variances(
             chosen = _chosen(weight_var if matrix else bias_var, module_name)
             if remembered is not None and chosen is None:
                 chosen = remembered.weight if matrix else remembered.bias
-            if chosen is None:
-                square = parameter.detach().double().square().mean().item()
-                chosen = square * parameter[0].numel() if matrix else square
-            (weights if matrix else biases)[id(parameter)] = chosen
+            if chosen is None and not matrix:
+                chosen = measured(parameter)
+            if chosen is not None:
+                (weights if matrix else biases)[id(parameter)] = chosen
             named[0 if matrix else 1].add(module_name)
     for what, given, names in [
         ("weight_var", weight_var, named[0]),
@@ -55,6 +56,11 @@ def parameter_variances(
     ]:
         _check(what, given, names)
     return weights, biases
+
+
+def measured(parameter: Tensor) -> float:
+    """The mean square of a parameter's entries."""
+    return parameter.detach().double().square().mean().item()
 
 
 def _chosen(given: VarianceChoice, module_name: str) -> Variance | None:

@@ -25,6 +25,7 @@ from farfield.infinite.laws import (
     moved,
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter
+from farfield.infinite.rules.linear import add_bias
 
 Operand = LimitTensor | Tensor | float | int
 
@@ -37,6 +38,9 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
         _check_shapes(a, b, "add")
         return a.with_law(_sum(a.law, b.law))
+    units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
+    if isinstance(units, LimitTensor) and isinstance(other, Tensor) and is_parameter(other):
+        return add_bias(units, other)
     x, number = _number(a, b, "add")
     if isinstance(x.law, Data):
         return _on_numbers(x, x.law, lambda values: values + number, "add")

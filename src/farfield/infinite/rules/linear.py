@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Gram, Scaled, Variance, constant, total
-from farfield.infinite.laws import IDENTITY, Gaussian, Pointwise, mixed
-from farfield.infinite.limit_tensor import RULES, LimitTensor, Reading
+from farfield.infinite.laws import IDENTITY, Gaussian, Mixed, Pointwise, gaussian_of, mixed
+from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.reading import current_module
 
 
@@ -23,18 +24,78 @@ def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitT
     Source: Jacot, Gabriel and Hongler, "Neural Tangent Kernel" (2018), proposition 1 and
     theorem 1.
     """
-    reading = x.reading
     if isinstance(weight, LimitTensor) or not isinstance(x, LimitTensor):
         raise RULES.unsupported(
             "linear with a weight computed from the input", "Such a map is not drawn at random."
         )
-    if weight.shape[1] != x.shape[-1]:
+    return _random_map(x, weight, bias, tuple(weight.shape[::-1]))
+
+
+@RULES.register(
+    torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm, torch.Tensor.mm
+)
+def matmul(x: LimitTensor, weight: Tensor) -> LimitTensor:
+    """``x @ W`` and ``x @ W.T`` with a parameter W: a linear map without a bias.
+
+    What ``x @ W`` has as fan_in is the first dimension of W.
+    """
+    if isinstance(weight, LimitTensor) or not isinstance(x, LimitTensor) or weight.ndim != 2:
+        raise RULES.unsupported(
+            "a matrix product of other things than units and a matrix of parameters",
+            "Products of units, as in attention, are not drawn at random.",
+        )
+    owner = weight._base
+    if owner is not None and id(owner) in x.reading.names and _is_transposed(weight, owner):
+        return _random_map(x, owner, None, tuple(weight.shape))
+    return _random_map(x, weight, None, tuple(weight.shape))
+
+
+@RULES.register(torch.addmm)
+def addmm(bias: Tensor, x: LimitTensor, weight: Tensor) -> LimitTensor:
+    """``b + x @ W``."""
+    return add_bias(matmul(x, weight), bias)
+
+
+def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
+    """Add a vector of parameters, one for each unit: ``K <- K + b``, and so the tangent."""
+    reading = x.reading
+    if tuple(bias.shape) != tuple(x.shape[-1:]) or x.ndim < 2:
+        raise RULES.unsupported(
+            f"the sum of units of shape {tuple(x.shape)} and a parameter of shape "
+            f"{tuple(bias.shape)}",
+            "A vector with one entry for each unit is a bias, and has a rule.",
+        )
+    reading.use(bias, "the sum with a parameter")
+    variance = reading.bias_vars[id(bias)]
+    own: Scaled | None = None
+    if bias.requires_grad:
+        size = 1.0 if reading.parameterization == "standard" else variance
+        own = constant(mixed(x.law).gram.root, size).plain()
+    base = gaussian_of(x.law)
+    if base is not None and not base.gains:
+        gram = base.gram.plus_constant(variance)
+        return x.with_law(Pointwise(Gaussian(gram, total([base.tangent, own])), IDENTITY))
+    below = mixed(x.law)
+    gram, tangent = below.gram.plus_constant(variance), total([below.tangent, own])
+    return x.with_law(Mixed(gram, below.mean, tangent, below.sources))
+
+
+def _is_transposed(weight: Tensor, owner: Tensor) -> bool:
+    transposed = owner.T if owner.ndim == 2 else owner
+    return weight.shape == transposed.shape and weight.stride() == transposed.stride()
+
+
+def _random_map(
+    x: LimitTensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]
+) -> LimitTensor:
+    """The map from ``shape[0]`` to ``shape[1]`` units by a matrix of parameters."""
+    reading = x.reading
+    if shape[0] != x.shape[-1]:
         raise SettingsError(
-            f"{current_module()}: the layer takes {weight.shape[1]} features; what reaches it has "
+            f"{current_module()}: the layer takes {shape[0]} features; what reaches it has "
             f"{x.shape[-1]}."
         )
-    reading.use(weight, "linear")
-    weight_var = reading.weight_vars[id(weight)]
+    weight_var = reading.weight_var(weight, shape[0])
     bias_var: Variance = 0.0
     if bias is not None:
         reading.use(bias, "linear")
@@ -42,26 +103,27 @@ def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitT
     below = mixed(x.law)
     weighed = below.gram.scaled(_root(weight_var))
     gram = weighed.plus_constant(bias_var)
-    own = _own_tangents(reading, weight, bias, below.gram, weighed, gram, bias_var)
+    if reading.parameterization == "standard":
+        own = _plain_tangents(weight, bias, below.gram.scaled(float(shape[0]) ** 0.5), gram)
+    else:
+        own = _own_tangents(weight, bias, weighed, gram, bias_var)
     above = None if below.tangent is None else below.tangent.scaled(_root(weight_var))
     base = Gaussian(gram, total([*own, above]))
-    return x.with_law(Pointwise(base, IDENTITY), (*x.shape[:-1], weight.shape[0]))
+    return x.with_law(Pointwise(base, IDENTITY), (*x.shape[:-1], shape[1]))
+
+
+def _plain_tangents(weight: Tensor, bias: Tensor | None, below: Gram, gram: Gram) -> list[Scaled]:
+    """What the gradients with respect to W and b add, each counted as it is."""
+    trained_bias = bias is not None and bias.requires_grad
+    parts = [below] * weight.requires_grad + [constant(gram.root, 1.0)] * trained_bias
+    return [part.plain() for part in parts]
 
 
 def _own_tangents(
-    reading: Reading,
-    weight: Tensor,
-    bias: Tensor | None,
-    below: Gram,
-    weighed: Gram,
-    gram: Gram,
-    bias_var: Variance,
+    weight: Tensor, bias: Tensor | None, weighed: Gram, gram: Gram, bias_var: Variance
 ) -> list[Scaled]:
-    """What the gradients with respect to W and b add."""
+    """What they add when each is counted with the variance its parameter was drawn with."""
     trained_bias = bias is not None and bias.requires_grad
-    if reading.parameterization == "standard":
-        parts = [below.scaled(float(weight.shape[1]) ** 0.5)] * weight.requires_grad
-        return [part.plain() for part in parts + [constant(gram.root, 1.0)] * trained_bias]
     if weight.requires_grad and (trained_bias or bias is None):
         return [gram.plain()]
     parts = [weighed] * weight.requires_grad
