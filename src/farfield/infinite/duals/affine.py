@@ -97,4 +97,5 @@ def _inner(law: RowLaw) -> RowLaw:
 
 
 def _deviation(root: Tensor, mean: Tensor) -> Tensor:
-    return safe_sqrt(((root - mean) * (root + mean)).clamp_min(0.0))
+    # Their product would leave the range of the dtype long before the root does.
+    return safe_sqrt((root - mean).clamp_min(0.0)) * safe_sqrt((root + mean).clamp_min(0.0))

@@ -70,7 +70,8 @@ class Power(Activation):
 
     def value(self, u: Tensor) -> Tensor:
         """phi(u) itself."""
-        return torch.where(u < 0, self.negative, self.positive) * u.abs().pow(self.degree)
+        size: Tensor = u.abs() ** self.degree
+        return torch.where(u < 0, self.negative * size, self.positive * size)
 
     def root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi(u)^2])`` with ``E[z^(2k)] = (2k - 1)!!``."""
