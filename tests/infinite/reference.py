@@ -136,7 +136,7 @@ def mlp_kernels(
 
 def power(k: Moments, degree: int, negative: int = 0) -> dict[str, Moments]:
     """Of ``negative |u|^degree`` for u < 0 and ``u^degree`` for u > 0, with u phi' = degree phi."""
-    k11, k12, k22 = k
+    k11, _, k22 = k
 
     def triple(n: int, a: int) -> Moments:
         return tuple(_power_pair(n, a, *pair) for pair in _pairs(k))
