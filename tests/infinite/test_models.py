@@ -23,6 +23,14 @@ def with_norms(model: nn.Sequential, gain: float, bias: float) -> nn.Sequential:
     return model
 
 
+def rms_after_relu(width: int, gain: float) -> nn.Sequential:
+    """The sign of the gain decides how the mean and the shift behind it add up."""
+    norm = nn.RMSNorm(width)
+    nn.init.constant_(norm.weight, gain)
+    shift = Elementwise(lambda h: h + 0.5)
+    return nn.Sequential(nn.Linear(3, width), nn.ReLU(), norm, shift, nn.Linear(width, 1))
+
+
 def uneven_norm() -> nn.LayerNorm:
     norm = nn.LayerNorm(3)
     with torch.no_grad():
@@ -49,6 +57,7 @@ def uneven_norm() -> nn.LayerNorm:
         lambda width: stack(1, lambda: Elementwise(lambda u: u * torch.relu(u)), width=width),
         lambda width: stack(1, lambda: Elementwise(lambda u: 0.2 * u**3 - u), width=width),
         lambda width: stack(2, lambda: Elementwise(lambda u: torch.exp(-u * u)), width=width),
+        lambda width: rms_after_relu(width, -0.7),
         lambda width: nn.Sequential(uneven_norm(), stack(1, nn.ReLU, width=width)),
     ],
 )
@@ -106,9 +115,21 @@ def test_variances_that_are_refused() -> None:
         ff.infinite_width(model, bias_var=-1.0)
 
 
-def test_positions_and_flatten() -> None:
+@pytest.mark.parametrize(
+    "activation",
+    [
+        torch.relu,
+        lambda u: torch.relu(u) ** 3,
+        lambda u: u**3 - 3 * u + 1,
+        lambda u: torch.exp(-u * u),
+        lambda u: torch.exp(0.3 * u),
+        lambda u: torch.sin(u + 1),
+    ],
+)
+def test_positions_and_flatten(activation) -> None:
     # A weight shared along positions: their kernels are averaged by the flatten.
-    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1)).double()
+    function = Elementwise(activation)
+    model = nn.Sequential(nn.Linear(3, 8), function, nn.Flatten(), nn.Linear(16, 1)).double()
     pictures = torch.stack([X, X.flip(0) * 2.0, X - 1.0])
     limit = ff.infinite_width(model, 1.5, 0.2)
     first = ff.infinite_width(model[:2], 1.5, 0.2)
