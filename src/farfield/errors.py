@@ -33,6 +33,10 @@ class UnsupportedOperation(FarfieldError):  # noqa: N818 - the public name says 
     """A model does something that a reading has no exact rule for."""
 
 
+class RangeError(FarfieldError):
+    """Numbers grow beyond the range of their dtype."""
+
+
 class FarfieldWarning(UserWarning):
     """Base of every warning that farfield gives."""
 

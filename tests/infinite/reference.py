@@ -132,3 +132,117 @@ def mlp_kernels(
         k = tuple(w * a + b for a in k)
         t = tuple(q + w * a for q, a in zip(k, t, strict=True))
     return k, t
+
+
+def power(k: Moments, degree: int, negative: int = 0) -> dict[str, Moments]:
+    """Of ``negative |u|^degree`` for u < 0 and ``u^degree`` for u > 0, with u phi' = degree phi."""
+    k11, _, k22 = k
+
+    def triple(n: int, a: int) -> Moments:
+        return tuple(_power_pair(n, a, *pair) for pair in _pairs(k))
+
+    value, slope = triple(degree, negative), triple(degree - 1, -negative)
+    half = mp.mpf(degree + 1) / 2
+    absolute = mp.mpf(2) ** (mp.mpf(degree) / 2) * mp.gamma(half) / mp.sqrt(mp.pi)
+    mean = absolute * (1 + negative) / 2
+    return {
+        "value": value,
+        "slope": tuple(degree**2 * entry for entry in slope),
+        "gain": tuple(degree**2 * entry for entry in value),
+        "mean": (mean * mp.sqrt(k11) ** degree, mean * mp.sqrt(k22) ** degree),
+    }
+
+
+def _pairs(k: Moments) -> list[Moments]:
+    return [(k[0], k[0], k[0]), k, (k[2], k[2], k[2])]
+
+
+def _power_pair(n: int, a: int, k11: mp.mpf, k12: mp.mpf, k22: mp.mpf) -> mp.mpf:
+    """Cho and Saul (2009), equation 4 and its derivatives, J_n for each pair of half lines."""
+    size = mp.sqrt(k11 * k22)
+    c = max(mp.mpf(-1), min(mp.mpf(1), k12 / size))
+    same, other = (arc_cosine(n, theta) for theta in (mp.acos(c), mp.acos(-c)))
+    return size**n / (2 * mp.pi) * ((1 + a**2) * same + 2 * a * other)
+
+
+def arc_cosine(n: int, theta: mp.mpf) -> mp.mpf:
+    """J_n, written out."""
+    s, c, rest = mp.sin(theta), mp.cos(theta), mp.pi - theta
+    return [
+        rest,
+        s + rest * c,
+        3 * s * c + rest * (1 + 2 * c**2),
+        s * (4 + 11 * c**2) + rest * (9 * c + 6 * c**3),
+        s * (55 * c + 50 * c**3) + rest * (9 + 72 * c**2 + 24 * c**4),
+    ][n]
+
+
+def polynomial(k: Moments, coefficients: Sequence[float]) -> dict[str, Moments]:
+    """By E[u^i v^j], which Stein's lemma reduces to lower powers."""
+    phi = [mp.mpf(c) for c in coefficients]
+    gain = [j * c for j, c in enumerate(phi)]
+
+    def triple(p: Sequence[mp.mpf]) -> Moments:
+        return tuple(_polynomial_pair(p, p, *pair) for pair in _pairs(k))
+
+    mean = tuple(_polynomial_pair(phi, [mp.mpf(1)], r, r, r) for r in (k[0], k[2]))
+    return {"value": triple(phi), "slope": triple(gain[1:]), "gain": triple(gain), "mean": mean}
+
+
+def _polynomial_pair(
+    p: Sequence[mp.mpf], q: Sequence[mp.mpf], k11: mp.mpf, k12: mp.mpf, k22: mp.mpf
+) -> mp.mpf:
+    def moment(i: int, j: int) -> mp.mpf:
+        if i == 0:
+            return mp.mpf(j % 2 == 0) * mp.fac2(j - 1) * k22 ** (j // 2)
+        above = (i - 1) * k11 * moment(i - 2, j) if i > 1 else mp.mpf(0)
+        return above + (j * k12 * moment(i - 1, j - 1) if j else 0)
+
+    return mp.fsum(a * b * moment(i, j) for i, a in enumerate(p) for j, b in enumerate(q) if a * b)
+
+
+def smooth(
+    k: Moments, second: Callable[..., mp.mpf], mean: Callable[[mp.mpf], mp.mpf]
+) -> dict[str, Moments]:
+    """Slope and gain as derivatives of E[phi(a u) phi(b v)] with respect to K12, and to a and b."""
+
+    def gain(k11: mp.mpf, k12: mp.mpf, k22: mp.mpf) -> mp.mpf:
+        stretched = lambda a, b: second(a * a * k11, a * b * k12, b * b * k22)  # noqa: E731
+        return mp.diff(stretched, (1, 1), (1, 1))
+
+    return {
+        "value": tuple(second(*pair) for pair in _pairs(k)),
+        "slope": tuple(mp.diff(lambda c, p=p: second(p[0], c, p[2]), p[1]) for p in _pairs(k)),
+        "gain": tuple(gain(*pair) for pair in _pairs(k)),
+        "mean": (mean(k[0]), mean(k[2])),
+    }
+
+
+def bump(k: Moments, rate: float) -> dict[str, Moments]:
+    """``exp(-rate u^2)``: the determinant."""
+    c = 2 * mp.mpf(rate)
+
+    def second(a: mp.mpf, b: mp.mpf, d: mp.mpf) -> mp.mpf:
+        return 1 / mp.sqrt((1 + c * a) * (1 + c * d) - (c * b) ** 2)
+
+    return smooth(k, second, lambda a: 1 / mp.sqrt(1 + c * a))
+
+
+def exponential(k: Moments, rate: float) -> dict[str, Moments]:
+    """``exp(rate u)``: the lognormal mean."""
+    c = mp.mpf(rate) ** 2 / 2
+
+    def second(a: mp.mpf, b: mp.mpf, d: mp.mpf) -> mp.mpf:
+        return mp.exp(c * (a + 2 * b + d))
+
+    return smooth(k, second, lambda a: mp.exp(c * a))
+
+
+def wave(k: Moments, rate: float, phase: float) -> dict[str, Moments]:
+    """``sin(rate u + phase)`` from the real part of characteristic functions."""
+    c, kappa = mp.mpf(rate) ** 2 / 2, mp.cos(2 * mp.mpf(phase))
+
+    def second(a: mp.mpf, b: mp.mpf, d: mp.mpf) -> mp.mpf:
+        return (mp.exp(-c * (a - 2 * b + d)) - kappa * mp.exp(-c * (a + 2 * b + d))) / 2
+
+    return smooth(k, second, lambda a: mp.sin(mp.mpf(phase)) * mp.exp(-c * a))

@@ -9,6 +9,14 @@ from torch.nn import functional as F  # noqa: N812
 import farfield as ff
 from farfield import kernel as kernel_module
 
+
+def uniform_norm() -> nn.Module:
+    model = stack(1, lambda: Elementwise(lambda u: u * u), "before")
+    nn.init.constant_(model[1].weight, -1.5)
+    nn.init.constant_(model[1].bias, 0.3)
+    return model
+
+
 FAST = {
     "relu": lambda: stack(2, nn.ReLU),
     "leaky relu": lambda: stack(2, nn.LeakyReLU),
@@ -17,6 +25,23 @@ FAST = {
     "gelu": lambda: stack(2, nn.GELU),
     "sin": lambda: stack(2, lambda: Elementwise(torch.sin)),
     "cos": lambda: stack(2, lambda: Elementwise(torch.cos)),
+    "wave with a phase": lambda: stack(2, lambda: Elementwise(lambda u: torch.sin(u + 0.7))),
+    "relu squared": lambda: stack(2, lambda: Elementwise(lambda u: torch.relu(u) ** 2)),
+    "relu cubed": lambda: stack(1, lambda: Elementwise(lambda u: torch.relu(u) ** 3)),
+    "relu to the fourth": lambda: stack(1, lambda: Elementwise(lambda u: torch.relu(u) ** 4)),
+    "signed square": lambda: stack(1, lambda: Elementwise(lambda u: u * u.abs())),
+    "square": lambda: stack(1, lambda: Elementwise(torch.square)),
+    "cubic": lambda: stack(1, lambda: Elementwise(lambda u: u**3 - 3.0 * u + 0.5)),
+    "bump": lambda: stack(2, lambda: Elementwise(lambda u: torch.exp(-0.5 * u * u))),
+    "norm before exp": lambda: stack(1, lambda: Elementwise(torch.exp), "before"),
+    "norm after relu squared": lambda: stack(
+        1, lambda: Elementwise(lambda u: torch.relu(u) ** 2), "after"
+    ),
+    "norm before quadratic": lambda: stack(
+        2, lambda: Elementwise(lambda u: 0.5 * u * u + u - 1.0), "before"
+    ),
+    "norm with a gain and a bias": uniform_norm,
+    "prelu, a slope for each unit": lambda: stack(2, lambda: nn.PReLU(4, init=0.25)),
     "identity": lambda: stack(2, nn.Identity),
     "norm before relu": lambda: stack(2, nn.ReLU, "before"),
     "norm after relu": lambda: stack(2, nn.ReLU, "after"),

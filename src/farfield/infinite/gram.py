@@ -105,7 +105,8 @@ def _shares(a: Rows, b: Rows, root: Rows) -> tuple[Rows, Rows]:
 
 
 def _deviation(root: Tensor, mean: Tensor) -> Tensor:
-    return safe_sqrt(((root - mean) * (root + mean)).clamp_min(0.0))
+    # Their product would leave the range of the dtype long before the root does.
+    return safe_sqrt((root - mean).clamp_min(0.0)) * safe_sqrt((root + mean).clamp_min(0.0))
 
 
 def _constant_root(like: Rows, variance: Variance) -> Rows:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from farfield.errors import RangeError
 from farfield.infinite.angles import Angle
-from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.base import Activation, RowLaw
 from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.gram import Gram, Scaled, of_vectors, product, total
 from farfield.infinite.pairs import Deferred, Rows, Vectors
@@ -35,15 +36,15 @@ class Gaussian:
         gram: Their second moments.
         tangent: Inner products of the gradients of one unit with respect to all parameters
             below; ``None`` when there are none.
-        gains: How many trained gains multiply the unit itself (LayerNorm's): each adds u v to
-            the tangent, for the very u and v of the unit. It is kept apart because behind a
+        gains: What trained gains of the unit itself (LayerNorm's) add to the tangent, in u v for
+            the very u and v of the unit: 1 for a gain of 1. It is kept apart because behind a
             function it is E[u v phi'(u) phi'(v)], not K E[phi'(u) phi'(v)].
         sources: The random maps it comes from.
     """
 
     gram: Gram
     tangent: Scaled | None
-    gains: int = 0
+    gains: float = 0.0
     sources: frozenset[int] = field(default_factory=lambda: frozenset({next(_fresh)}))
 
     def scaled(self, factor: Rows | float) -> Gaussian:
@@ -128,15 +129,33 @@ def mixed(law: Law) -> Mixed:
         return Mixed(of_vectors(x), mean, law.tangent, frozenset({_DATA}))
     base, function = law.base, law.function
     rows = function.rows(base.gram.root)
+    _check_range(rows)
     tangents: list[Scaled | None] = []
     if base.tangent is not None:
         slope = Deferred(function.slope, rows, base.gram.angle)
         tangents.append(base.tangent.times(Scaled(rows.slope_root, slope)))
     if base.gains:
         gain = Deferred(function.gain, rows, base.gram.angle)
-        tangents.append(Scaled(rows.gain_root * float(base.gains) ** 0.5, gain))
+        tangents.append(Scaled(rows.gain_root * base.gains**0.5, gain))
     gram = Gram(rows.root, Deferred(function.angle, rows, base.gram.angle))
     return Mixed(gram, rows.mean, total(tangents), base.sources)
+
+
+def _check_range(law: RowLaw) -> None:
+    """Refuse moments beyond the range of the dtype, which would make NaNs of the kernel.
+
+    Raises:
+        RangeError: One is infinite at inputs that are not.
+    """
+    for root in (law.root, law.slope_root, law.gain_root):
+        for r, values in [(law.r.left, root.left), (law.r.right, root.right)]:
+            beyond = r.isfinite() & ~values.isfinite()
+            if bool(beyond.any()):
+                raise RangeError(
+                    f"Pre-activations of standard deviation {float(r[beyond].min().detach()):.3g} "
+                    f"make an activation grow beyond the range of {r.dtype}. Use float64, smaller "
+                    "inputs, or a norm before the activation."
+                )
 
 
 def moved(law: Mixed, mean: Rows) -> Mixed:

@@ -10,6 +10,7 @@ from torch import Tensor
 from farfield.infinite import angles
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation, RowLaw
+from farfield.infinite.duals.halves import Halves
 from farfield.infinite.pairs import Rows
 from farfield.infinite.safe import hypotenuse, safe_divide, safe_sqrt
 
@@ -36,6 +37,12 @@ class Affine(Activation):
     def kinks(self) -> tuple[float, ...]:
         """Those of the inner activation."""
         return self.inner.kinks
+
+    @property
+    def halves(self) -> Halves | None:
+        """Those of the inner activation, scaled and shifted."""
+        inner = self.inner.halves
+        return None if inner is None else inner.affine(self.factor, self.shift)
 
     def mean(self, r: Tensor) -> Tensor:
         """``E[phi(u)]``."""
@@ -90,4 +97,5 @@ def _inner(law: RowLaw) -> RowLaw:
 
 
 def _deviation(root: Tensor, mean: Tensor) -> Tensor:
-    return safe_sqrt(((root - mean) * (root + mean)).clamp_min(0.0))
+    # Their product would leave the range of the dtype long before the root does.
+    return safe_sqrt((root - mean).clamp_min(0.0)) * safe_sqrt((root + mean).clamp_min(0.0))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.angles import Angle
+from farfield.infinite.duals.halves import Halves
 from farfield.infinite.pairs import Bundle, Rows, Vectors
 from farfield.infinite.safe import safe_divide
 
@@ -54,6 +55,15 @@ class Activation(ABC):
     def kinks(self) -> tuple[float, ...]:
         """Where phi or its slope jumps."""
         return ()
+
+    @property
+    def halves(self) -> Halves | None:
+        """The polynomial that phi is on each half line, if it is one."""
+        return None
+
+    def after(self, inner: Halves) -> Activation | None:
+        """``phi(inner(u))`` in closed form, if there is one."""
+        return None
 
     @abstractmethod
     def mean(self, r: Tensor) -> Tensor:

@@ -8,15 +8,20 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.closed import closed_form
 from farfield.infinite.duals.numeric import Numeric
+from farfield.infinite.duals.rectified import Rectified
+from farfield.infinite.duals.stretched import stretched
 
 _BISECTIONS = 80
 
 
 def composed(
     outer: Activation, exact: Callable[[Tensor], Tensor], inner: Activation, name: str
-) -> Numeric:
-    """``exact(inner(u))``, which bends where ``inner`` does and where it crosses outer's bends.
+) -> Activation:
+    """``exact(inner(u))``, in closed form if there is one.
+
+    Else by quadrature; it bends where ``inner`` does and where it crosses outer's bends.
 
     Args:
         outer: The dual activation of the outer function, for its bends.
@@ -27,10 +32,26 @@ def composed(
     Returns:
         The function of u.
     """
+    if (closed := _in_closed_form(outer, exact, inner)) is not None:
+        return closed
     bends = {*inner.kinks}
     for level in outer.kinks:
         bends.update(crossings(inner.value, level))
     return Numeric(lambda u: exact(inner.value(u)), bends, name)
+
+
+def _in_closed_form(
+    outer: Activation, exact: Callable[[Tensor], Tensor], inner: Activation
+) -> Activation | None:
+    if isinstance(inner, Rectified) and inner.is_linear:
+        return stretched(outer, inner.positive)
+    if inner.halves is None:
+        return None
+    if outer.halves is None:
+        return outer.after(inner.halves)
+    at_zero = float(exact(torch.zeros((), dtype=torch.float64)))
+    both = outer.halves.after(inner.halves, at_zero)
+    return None if both is None else closed_form(both)
 
 
 def crossings(function: Callable[[Tensor], Tensor], level: float) -> list[float]:

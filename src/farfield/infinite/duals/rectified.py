@@ -10,6 +10,7 @@ from torch import Tensor
 
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation, RowLaw
+from farfield.infinite.duals.halves import Halves
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Rectified(Activation):
     def kinks(self) -> tuple[float, ...]:
         """The kink at 0."""
         return () if self.is_linear else (0.0,)
+
+    @property
+    def halves(self) -> Halves:
+        """The slopes."""
+        return Halves.of([0.0, self.negative], [0.0, self.positive])
 
     @property
     def _size(self) -> float:
@@ -122,6 +128,11 @@ class Step(Activation):
     def kinks(self) -> tuple[float, ...]:
         """The jump at 0."""
         return (0.0,)
+
+    @property
+    def halves(self) -> Halves:
+        """The two constants."""
+        return Halves.of([self.negative], [self.positive])
 
     def value(self, u: Tensor) -> Tensor:
         """phi(u) itself."""

@@ -16,6 +16,8 @@ def stretched(inner: Activation, factor: float) -> Activation:
     """The function ``inner(factor * u)``."""
     if factor == 1.0:
         return inner
+    if isinstance(inner, Stretched):
+        return stretched(inner.inner, factor * inner.factor)
     if isinstance(inner, Rectified):
         sides = (inner.negative, inner.positive)
         negative, positive = sides if factor >= 0 else sides[::-1]

@@ -1,67 +1,86 @@
-r"""``phi(u) = sin u`` and ``phi(u) = cos u``."""
+r"""``phi(u) = sin(u + phase)``: sine, cosine and all between."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from farfield.infinite.angles import Angle
-from farfield.infinite.duals.base import RowLaw, Smooth, on_diagonal, positive
+from farfield.infinite.duals.base import Activation, RowLaw, Smooth, on_diagonal, positive
+from farfield.infinite.duals.halves import Halves
+from farfield.infinite.duals.stretched import stretched
 from farfield.infinite.pairs import Rows
+
+_QUARTER = 0.5 * math.pi
 
 
 @dataclass(frozen=True)
 class Wave(Smooth):
-    r"""Sine or cosine, from the characteristic function of the Gaussians u - v and u + v.
+    r"""A wave, from the characteristic function of the Gaussians u - v and u + v.
 
-    With D = Var(u - v) and S = Var(u + v):
-    ``E[sin u sin v] = (exp(-D/2) - exp(-S/2)) / 2``,
-    ``E[cos u cos v] = (exp(-D/2) + exp(-S/2)) / 2``.
+    With D = Var(u - v), S = Var(u + v) and kappa = cos(2 phase):
+    ``E[phi(u) phi(v)] = (exp(-D/2) - kappa exp(-S/2)) / 2``; kappa is 1 for the sine and -1 for
+    the cosine. The slope is the wave a quarter further, with -kappa.
 
     Source: Rahimi and Recht, "Random Features for Large-Scale Kernel Machines" (2007).
 
     Attributes:
-        sine: Whether it is the sine.
+        phase: 0 for the sine, pi / 2 for the cosine.
     """
 
-    sine: bool
+    phase: float
 
     @property
     def odd(self) -> bool:  # type: ignore[override]
         """The sine is."""
-        return self.sine
+        return self.phase == 0.0
+
+    @property
+    def _kappa(self) -> float:
+        return math.cos(2.0 * self.phase)
 
     def value(self, u: Tensor) -> Tensor:
         """The function itself."""
-        return torch.sin(u) if self.sine else torch.cos(u)
+        return torch.cos(u) if self.phase == _QUARTER else torch.sin(u + self.phase)
+
+    def after(self, inner: Halves) -> Activation | None:
+        """The wave of ``a + b u``."""
+        if not inner.is_polynomial or inner.degree > 1:
+            return None
+        shift, rate = inner.coefficients(0)[0], inner.coefficients(1)[0]
+        return stretched(Wave(self.phase + shift), rate)
 
     def root(self, r: Tensor) -> Tensor:
-        """``sqrt((1 -+ exp(-2 r^2)) / 2)``."""
-        if not self.sine:
-            return (0.5 * (1.0 + torch.exp(-2.0 * r * r))).sqrt()
+        """``sqrt((1 - kappa exp(-2 r^2)) / 2)``."""
+        kappa = self._kappa
+        if kappa <= 0:
+            return (0.5 * (1.0 - kappa * torch.exp(-2.0 * r * r))).sqrt()
         tiny = r < 1e-9  # sin u = u to the last digit, and r^2 would underflow soon
         safe = torch.where(tiny, 1.0, r)
-        return torch.where(tiny, r, (-0.5 * torch.expm1(-2.0 * safe * safe)).sqrt())
+        offset = math.sin(self.phase)
+        root = (offset**2 - 0.5 * kappa * torch.expm1(-2.0 * safe * safe)).sqrt()
+        return torch.where(tiny, torch.hypot(r, torch.full_like(r, offset)), root)
 
     def mean(self, r: Tensor) -> Tensor:
-        """0, or ``exp(-r^2 / 2)``."""
-        return torch.zeros_like(r) if self.sine else torch.exp(-0.5 * r * r)
+        """``sin(phase) exp(-r^2 / 2)``."""
+        return math.sin(self.phase) * torch.exp(-0.5 * r * r)
 
     def second(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi(u) phi(v)]`` over the roots."""
         left, right = positive(law.root.left), positive(law.root.right)
-        if not self.sine:
-            return _cosines(law.r, angle) / left / right
+        waves = _waves(law.r, angle, self.phase) / left / right
+        if not self.odd:
+            return waves
         r1, r2 = law.r.left, law.r.right
         tiny = (r1 < 1e-9) & (r2 < 1e-9)
-        linear = (r1 / left) * (r2 / right) * angle.cosine
-        return torch.where(tiny, linear, _sines(law.r, angle) / left / right)
+        return torch.where(tiny, (r1 / left) * (r2 / right) * angle.cosine, waves)
 
     def second_slope(self, law: RowLaw, angle: Angle) -> Tensor:
-        """``E[phi'(u) phi'(v)]``: the second moment of the other function."""
-        return (_cosines if self.sine else _sines)(law.r, angle)
+        """``E[phi'(u) phi'(v)]``."""
+        return _waves(law.r, angle, self.phase + _QUARTER)
 
     def second_gain(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
@@ -80,21 +99,27 @@ class Wave(Smooth):
         plus1, plus2 = r1 + r2 * angle.cosine, r2 + r1 * angle.cosine
         first = (angle.cosine - minus1 * minus2) * torch.exp(-0.5 * near)
         second = (angle.cosine - plus1 * plus2) * torch.exp(-0.5 * far)
-        return 0.5 * (first + second if self.sine else first - second)
+        return 0.5 * (first + self._kappa * second)
 
     def slope_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi'(u)^2])``."""
-        return Wave(not self.sine).root(r)
+        return Wave(self.phase + _QUARTER).root(r)
 
     def gain_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[u^2 phi'(u)^2])``."""
         return r * on_diagonal(self._gain, r).clamp_min(0.0).sqrt()
 
 
-def _cosines(r: Rows, angle: Angle) -> Tensor:
-    """``E[cos u cos v]``."""
+SINE, COSINE = Wave(0.0), Wave(_QUARTER)
+
+
+def _waves(r: Rows, angle: Angle, phase: float) -> Tensor:
+    """``E[phi(u) phi(v)]``, for kappa > 0 as ``sin(phase)^2 exp(-D/2)`` plus that of the sines."""
     near, far = _variances(r, angle)
-    return 0.5 * (torch.exp(-0.5 * near) + torch.exp(-0.5 * far))
+    kappa = math.cos(2.0 * phase)
+    if kappa <= 0:
+        return 0.5 * (torch.exp(-0.5 * near) - kappa * torch.exp(-0.5 * far))
+    return math.sin(phase) ** 2 * torch.exp(-0.5 * near) + kappa * _sines(r, angle)
 
 
 def _sines(r: Rows, angle: Angle) -> Tensor:
@@ -110,6 +135,6 @@ def _sines(r: Rows, angle: Angle) -> Tensor:
 
 def _variances(r: Rows, angle: Angle) -> tuple[Tensor, Tensor]:
     """``Var(u - v)`` and ``Var(u + v)``."""
-    stretched = r.gap().square()
-    near = stretched + 2.0 * (r.left * angle.apart) * r.right
-    return near, stretched + 2.0 * (r.left * angle.together) * r.right
+    stretched_by = r.gap().square()
+    near = stretched_by + 2.0 * (r.left * angle.apart) * r.right
+    return near, stretched_by + 2.0 * (r.left * angle.together) * r.right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Collection
 
@@ -10,14 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.closed import closed_form
 from farfield.infinite.duals.compose import composed
 from farfield.infinite.duals.error_function import Erf
+from farfield.infinite.duals.exponentials import Exponential
 from farfield.infinite.duals.gelu import Gelu
+from farfield.infinite.duals.halves import Halves
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
-from farfield.infinite.duals.stretched import stretched
-from farfield.infinite.duals.waves import Wave
-from farfield.infinite.laws import Data, Pointwise, gaussian_of
+from farfield.infinite.duals.waves import COSINE, SINE
+from farfield.infinite.gram import total
+from farfield.infinite.laws import Data, Mixed, Pointwise, mixed
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 
 
@@ -47,11 +51,8 @@ def apply(
         return x.with_law(Data(x.law.x.map(exact)))
     law = x.law
     if isinstance(law, Pointwise):
-        if gaussian_of(law) is None:
-            return x.with_law(Pointwise(law.base, composed(function, exact, law.function, name)))
         # The base stays the very same object, so that functions of the same units are known to be.
-        factor = float(law.function.value(torch.ones((), dtype=torch.float64)))
-        return x.with_law(Pointwise(law.base, stretched(function, factor)))
+        return x.with_law(Pointwise(law.base, composed(function, exact, law.function, name)))
     raise RULES.unsupported(
         f"{name} on units that are not Gaussian",
         "Its moments need the Gaussian law that a linear map or a norm on pre-activations gives; "
@@ -79,22 +80,40 @@ def leaky_relu(x: LimitTensor, negative_slope: float | int = 0.01) -> LimitTenso
 
 @RULES.register(F.prelu, torch.prelu, torch.Tensor.prelu)
 def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
-    """PReLU with a frozen slope.
+    r"""PReLU, with the slope frozen, or trained and one for each unit.
+
+    The gradient with respect to the slope of unit i is ``delta_i min(u_i, 0)``, with delta_i from
+    the layers above. With a slope for each unit the products of these gradients at two inputs are
+    summed over the units and converge: the tangent gains ``E[min(u, 0) min(v, 0)]``, as from
+    LayerNorm's gains. The gradient of one slope that all units share is the sum itself, with
+    random signs: it stays a random number of order 1, and so does what it adds to the kernel.
 
     Raises:
-        UnsupportedOperation: The slope is trained, or differs between units.
+        UnsupportedOperation: A trained slope is shared, or the slopes differ between units.
     """
     x.reading.use(weight, "prelu")
-    if weight.requires_grad:
-        raise RULES.unsupported(
-            "prelu with a trained slope",
-            "The gradient of a slope that all units share stays random in the limit, so there is "
-            "no tangent kernel; freeze it with requires_grad_(False).",
-        )
     slopes = weight.detach().flatten()
     if bool((slopes != slopes[0]).any()):
         raise RULES.unsupported("prelu with several slopes", "Units must have the same law.")
-    return leaky_relu(x, float(slopes[0]))
+    active = leaky_relu(x, float(slopes[0]))
+    if not weight.requires_grad:
+        return active
+    if len(slopes) == 1 or x.ndim != 2:
+        raise RULES.unsupported(
+            "prelu with a trained slope that units share",
+            "Its gradient is a sum over the units with random signs, which stays random in the "
+            "limit, so there is no tangent kernel; give each unit its own slope, "
+            "nn.PReLU(num_parameters=width), or freeze it with requires_grad_(False).",
+        )
+    if isinstance(x.law, Data):
+        raise RULES.unsupported(
+            "prelu with trained slopes on the raw input",
+            "They belong to single features, of which there are few.",
+        )
+    own = mixed(apply(x, Rectified(1.0, 0.0), lambda u: u.clamp(max=0.0), "prelu").law)
+    law = mixed(active.law)
+    tangent = total([law.tangent, own.gram.plain()])
+    return x.with_law(Mixed(law.gram, law.mean, tangent, law.sources))
 
 
 @RULES.register(torch.abs, torch.Tensor.abs, torch.Tensor.__abs__, torch.absolute)
@@ -118,13 +137,13 @@ def erf(x: LimitTensor) -> LimitTensor:
 @RULES.register(torch.sin, torch.Tensor.sin)
 def sin(x: LimitTensor) -> LimitTensor:
     """The sine."""
-    return apply(x, Wave(sine=True), torch.sin, "sin")
+    return apply(x, SINE, torch.sin, "sin")
 
 
 @RULES.register(torch.cos, torch.Tensor.cos)
 def cos(x: LimitTensor) -> LimitTensor:
     """The cosine."""
-    return apply(x, Wave(sine=False), torch.cos, "cos")
+    return apply(x, COSINE, torch.cos, "cos")
 
 
 @RULES.register(F.gelu, torch._C._nn.gelu)
@@ -145,6 +164,12 @@ def by_quadrature(
     return apply(x, Numeric(exact, kinks, name), exact, name)
 
 
+@RULES.register(torch.exp, torch.Tensor.exp)
+def exp(x: LimitTensor) -> LimitTensor:
+    """The exponential: of ``a + b u`` and of ``a - c u^2`` in closed form."""
+    return apply(x, Exponential(), torch.exp, "exp")
+
+
 @RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
 def power(x: LimitTensor, exponent: float | int | Tensor) -> LimitTensor:
     """A whole, non-negative power, such as ReLU's square."""
@@ -152,7 +177,24 @@ def power(x: LimitTensor, exponent: float | int | Tensor) -> LimitTensor:
         raise RULES.unsupported(
             f"pow with the exponent {exponent}", "Whole numbers from 0 have a rule."
         )
-    return by_quadrature(x, lambda u: torch.pow(u, int(exponent)), (), "pow")
+    degree = int(exponent)
+    function = closed_form(Halves.power(degree))
+    exact = functools.partial(torch.pow, exponent=degree)
+    if function is None:
+        return by_quadrature(x, exact, (), "pow")
+    return apply(x, function, exact, "pow")
+
+
+@RULES.register(torch.square, torch.Tensor.square)
+def square(x: LimitTensor) -> LimitTensor:
+    """The square."""
+    return power(x, 2)
+
+
+@RULES.register(torch.heaviside, torch.Tensor.heaviside)
+def heaviside(x: LimitTensor, values: Tensor) -> LimitTensor:
+    """The unit step; what it is at 0 does not matter."""
+    return apply(x, Step(0.0, 1.0), lambda u: torch.heaviside(u, values.to(u)), "heaviside")
 
 
 @RULES.register(torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip)
@@ -161,9 +203,14 @@ def clamp(
     min: float | int | None = None,  # noqa: A002 - PyTorch's names
     max: float | int | None = None,  # noqa: A002
 ) -> LimitTensor:
-    """Cut off below and above."""
+    """Cut off below and above; at 0 on one side it is a ReLU."""
+    exact = functools.partial(torch.clamp, min=min, max=max)
+    if (min, max) == (0, None):
+        return apply(x, Rectified(0.0, 1.0), exact, "clamp")
+    if (min, max) == (None, 0):
+        return apply(x, Rectified(1.0, 0.0), exact, "clamp")
     kinks = [float(bound) for bound in (min, max) if bound is not None]
-    return by_quadrature(x, lambda u: torch.clamp(u, min, max), kinks, "clamp")
+    return by_quadrature(x, exact, kinks, "clamp")
 
 
 @RULES.register(torch.clamp_min, torch.Tensor.clamp_min)
@@ -186,8 +233,6 @@ _SMOOTH: list[tuple[Callable[..., Tensor], ...]] = [
     (F.mish,),
     (F.logsigmoid,),
     (F.tanhshrink,),
-    (torch.exp, torch.Tensor.exp),
-    (torch.square, torch.Tensor.square),
     (torch.atan, torch.Tensor.atan, torch.arctan),
     (torch.sinh, torch.Tensor.sinh),
     (torch.cosh, torch.Tensor.cosh),

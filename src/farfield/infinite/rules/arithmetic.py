@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from farfield.infinite.duals.affine import Affine
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
-from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.gram import total
 from farfield.infinite.laws import (
     IDENTITY,
@@ -47,7 +48,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if number == 0.0:
         return x
     if isinstance(x.law, Pointwise):
-        return x.with_law(Pointwise(x.law.base, Affine(x.law.function, 1.0, number)))
+        return x.with_law(Pointwise(x.law.base, affine(x.law.function, 1.0, number)))
     below = mixed(x.law)
     return x.with_law(moved(below, below.mean.map(torch.add, number)))
 
@@ -85,12 +86,8 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
             return _on_numbers(x, law, lambda values: values * number, "mul")
         tangent = law.tangent.scaled(abs(number))
         return x.with_law(Data(law.x * number, tangent))
-    if isinstance(law, Pointwise) and isinstance(law.function, Rectified):
-        function = law.function
-        scaled = Rectified(function.negative * number, function.positive * number)
-        return x.with_law(Pointwise(law.base, scaled))
     if isinstance(law, Pointwise):
-        return x.with_law(Pointwise(law.base, Affine(law.function, number, 0.0)))
+        return x.with_law(Pointwise(law.base, affine(law.function, number, 0.0)))
     below, size = law, abs(number)
     return x.with_law(
         Mixed(
@@ -139,21 +136,15 @@ def _sum(a: Law, b: Law) -> Law:
     if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
         return Data(a.x.map(torch.add, b.x))
     if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
-        if isinstance(a.function, Rectified) and isinstance(b.function, Rectified):
-            function = Rectified(
-                a.function.negative + b.function.negative,
-                a.function.positive + b.function.positive,
-            )
-            return Pointwise(a.base, function)
-        return Pointwise(a.base, joined(a.function, b.function, torch.add, "a sum"))
+        return Pointwise(a.base, joined(a.function, b.function, operator.add, "a sum"))
     first, second = gaussian_of(a), gaussian_of(b)
     _check_independent(a, b, "sum")
-    if first is not None and second is not None and first.gains == second.gains == 0:
+    if first is not None and second is not None and first.gains == second.gains == 0.0:
         return Pointwise(
             Gaussian(
                 first.gram.plus(second.gram),
                 total([first.tangent, second.tangent]),
-                0,
+                0.0,
                 first.sources | second.sources,
             ),
             IDENTITY,
@@ -171,7 +162,7 @@ def _product(a: Law, b: Law) -> Law:
     if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
         return Data(a.x * b.x)
     if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
-        return Pointwise(a.base, joined(a.function, b.function, torch.mul, "a product"))
+        return Pointwise(a.base, joined(a.function, b.function, operator.mul, "a product"))
     _check_independent(a, b, "product")
     one, two = mixed(a), mixed(b)
     tangent = total(
@@ -184,10 +175,12 @@ def _product(a: Law, b: Law) -> Law:
     return Mixed(gram, mean, tangent, one.sources | two.sources)
 
 
-def joined(
-    a: Activation, b: Activation, join: Callable[[Tensor, Tensor], Tensor], name: str
-) -> Numeric:
-    """Two functions of the same units, added or multiplied."""
+def joined(a: Activation, b: Activation, join: Callable[..., Any], name: str) -> Activation:
+    """Two functions of the same units, added or multiplied: in closed form if there is one."""
+    if a.halves is not None and b.halves is not None:
+        closed = closed_form(join(a.halves, b.halves))
+        if closed is not None:
+            return closed
     return Numeric(lambda u: join(a.value(u), b.value(u)), {*a.kinks, *b.kinks}, name)
 
 

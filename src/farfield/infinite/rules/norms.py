@@ -22,6 +22,7 @@ from farfield.infinite.laws import (
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.infinite.pairs import Rows
+from farfield.infinite.rules.arithmetic import add
 from farfield.infinite.safe import hypotenuse, safe_divide
 
 
@@ -38,7 +39,8 @@ def layer_norm(
 
     On Gaussian units the mean is zero: ``K <- K / (s1 s2)`` with s = sqrt(K11 + eps). On other
     units ``K <- (K - m m') / (s1 s2)`` with s = sqrt(K11 - m^2 + eps). The tangent is divided by
-    s1 s2 too; a trained gain adds u v, a trained bias 1.
+    s1 s2 too; a trained gain adds u v, a trained bias 1. Gains and biases are a number each, the
+    same for all units: they scale and shift the units, and the tangent from below is scaled.
 
     The derivative of the mean and of s adds nothing in the limit: its two rank-one terms are of
     order 1 / width when a random linear map follows.
@@ -46,8 +48,8 @@ def layer_norm(
     _check(x, normalized_shape, "layer_norm", weight, bias)
     if isinstance(x.law, Data):
         rows = x.law.x.map(lambda values: F.layer_norm(values, list(normalized_shape), eps=eps))
-        return x.with_law(_on_data(x, x.law, rows, weight, bias))
-    return x.with_law(_normalised(x.law, float(eps), weight, bias, centred=True))
+        return x.with_law(_on_data(x.law, rows, weight, bias))
+    return _on_units(x, "layer_norm", float(eps), weight, bias, centred=True)
 
 
 @RULES.register(F.rms_norm, torch.rms_norm)
@@ -61,10 +63,10 @@ def rms_norm(
     _check(x, normalized_shape, "rms_norm", weight, None)
     if isinstance(x.law, Data):
         rows = x.law.x.map(lambda values: F.rms_norm(values, list(normalized_shape), eps=eps))
-        return x.with_law(_on_data(x, x.law, rows, weight, None))
+        return x.with_law(_on_data(x.law, rows, weight, None))
     # PyTorch's own default.
     floor = torch.finfo(x.dtype).eps if eps is None else eps
-    return x.with_law(_normalised(x.law, float(floor), weight, None, centred=False))
+    return _on_units(x, "rms_norm", float(floor), weight, None, centred=False)
 
 
 @RULES.register(
@@ -96,16 +98,38 @@ def _check(
             f"{what} over the dimensions {tuple(normalized_shape)}",
             "Only the last dimension, the one of the units, has a rule.",
         )
-    for parameter, start in [(weight, 1.0), (bias, 0.0)]:
-        if parameter is None:
-            continue
-        x.reading.use(parameter, what)
-        if bool((parameter.detach() != start).any()):
-            raise RULES.unsupported(
-                f"{what} whose {x.reading.names[id(parameter)]!r} is not {start:g} everywhere",
-                "The limit is that of the network at initialisation, where gains are 1 and "
-                "biases 0; reset_parameters() of the norm restores them.",
-            )
+    for parameter in (weight, bias):
+        if parameter is not None:
+            x.reading.use(parameter, what)
+
+
+def _on_units(
+    x: LimitTensor,
+    what: str,
+    eps: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    centred: bool,
+) -> LimitTensor:
+    """Normalise, then scale and shift all units alike."""
+    gain, shift = _uniform(x, weight, 1.0, what), _uniform(x, bias, 0.0, what)
+    law = _normalised(x.law, eps, gain, weight, bias, centred=centred)
+    return add(x.with_law(law), shift) if shift else x.with_law(law)
+
+
+def _uniform(x: LimitTensor, parameter: Tensor | None, default: float, what: str) -> float:
+    """The number that a parameter is everywhere."""
+    if parameter is None:
+        return default
+    first = parameter.detach().flatten()[0]
+    if bool((parameter.detach() != first).any()):
+        raise RULES.unsupported(
+            f"{what} whose {x.reading.names[id(parameter)]!r} differs between units",
+            "The units of the limit all have the same law, as at initialisation, where gains are "
+            "1 and biases 0; reset_parameters() of the norm restores them.",
+        )
+    return float(first)
 
 
 def _trained(parameter: Tensor | None) -> bool:
@@ -113,14 +137,23 @@ def _trained(parameter: Tensor | None) -> bool:
 
 
 def _normalised(
-    law: Law, eps: float, weight: Tensor | None, bias: Tensor | None, *, centred: bool
+    law: Law,
+    eps: float,
+    gain: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    centred: bool,
 ) -> Law:
+    """The normalised units times the gain, with the tangents of gain and bias."""
     base = gaussian_of(law)
-    if base is not None:
-        scaled = base.scaled(_inverse(base.gram.root, eps))
+    if base is not None and gain != 0.0:
+        # The sign of the gain does not matter to a Gaussian. The gradient of the gain is the unit
+        # before it: u v / gain^2.
+        scaled = base.scaled(_inverse(base.gram.root, eps) * abs(gain))
         shift = constant(scaled.gram.root, 1.0).plain() if _trained(bias) else None
         tangent = total([scaled.tangent, shift])
-        gains = scaled.gains + int(_trained(weight))
+        gains = scaled.gains + (gain**-2 if _trained(weight) else 0.0)
         return Pointwise(Gaussian(scaled.gram, tangent, gains, scaled.sources), IDENTITY)
     moments = mixed(law)
     gram, mean = moments.gram, moments.mean
@@ -128,9 +161,9 @@ def _normalised(
         gram, mean = gram.minus_product(mean), mean.map(torch.zeros_like)
     factor = _inverse(gram.root, eps)
     gram = gram.scaled(factor)
-    below = None if moments.tangent is None else moments.tangent.scaled(factor)
+    below = None if moments.tangent is None else moments.tangent.scaled(factor * abs(gain))
     tangent = total([below, *_own_tangents(gram, weight, bias)])
-    return Mixed(gram, mean * factor, tangent, moments.sources)
+    return Mixed(gram.scaled(abs(gain)), mean * factor * gain, tangent, moments.sources)
 
 
 def _own_tangents(gram: Gram, weight: Tensor | None, bias: Tensor | None) -> list[Scaled | None]:
@@ -140,16 +173,20 @@ def _own_tangents(gram: Gram, weight: Tensor | None, bias: Tensor | None) -> lis
     ]
 
 
-def _on_data(
-    x: LimitTensor, law: Data, rows: Rows, weight: Tensor | None, bias: Tensor | None
-) -> Data:
+def _on_data(law: Data, rows: Rows, weight: Tensor | None, bias: Tensor | None) -> Data:
+    """The raw input may have gains and biases that differ: its features are known one by one."""
     if law.tangent is not None:
         raise RULES.unsupported(
             "a second norm on the raw input",
             "The units of the raw input are few, so the derivative of the norm does not vanish.",
         )
     gram = of_vectors(rows_last(rows))
-    return Data(rows, total(_own_tangents(gram, weight, bias)))
+    own = total(_own_tangents(gram, weight, bias))
+    if weight is not None:
+        rows = rows * weight.detach().to(rows.left)
+    if bias is not None:
+        rows = rows.map(torch.add, bias.detach().to(rows.left))
+    return Data(rows, own)
 
 
 def _inverse(root: Rows, eps: float) -> Rows:
