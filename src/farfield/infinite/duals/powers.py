@@ -70,7 +70,7 @@ class Power(Activation):
 
     def value(self, u: Tensor) -> Tensor:
         """phi(u) itself."""
-        size: Tensor = u.abs() ** self.degree
+        size = u.abs().pow(self.degree)
         return torch.where(u < 0, self.negative * size, self.positive * size)
 
     def root(self, r: Tensor) -> Tensor:

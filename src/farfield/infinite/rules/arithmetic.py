@@ -26,6 +26,7 @@ from farfield.infinite.laws import (
     moved,
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter
+from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.linear import add_bias
 
 Operand = LimitTensor | Tensor | float | int
@@ -42,6 +43,8 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
     if isinstance(units, LimitTensor) and isinstance(other, Tensor) and is_parameter(other):
         return add_bias(units, other)
+    if (known := _on_features(a, b, torch.add)) is not None:
+        return known
     x, number = _number(a, b, "add")
     if isinstance(x.law, Data):
         return _on_numbers(x, x.law, lambda values: values + number, "add")
@@ -79,6 +82,8 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
     if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
         _check_shapes(a, b, "mul")
         return a.with_law(_product(a.law, b.law))
+    if (known := _on_features(a, b, torch.mul)) is not None:
+        return known
     x, number = _number(a, b, "mul")
     law = x.law
     if isinstance(law, Data):
@@ -106,16 +111,17 @@ def div(a: Operand, b: Operand) -> LimitTensor:
     """The quotient with a number."""
     if isinstance(b, LimitTensor):
         raise RULES.unsupported("division by units", "The limit has no rule for quotients.")
+    if isinstance(b, Tensor) and (known := _on_features(a, b, torch.div)) is not None:
+        return known
     _, number = _number(a, b, "div")
     return mul(a, 1.0 / number)
 
 
 @RULES.register(torch.cat, torch.concat, torch.concatenate)
-def cat(tensors: Sequence[LimitTensor], dim: int = 0) -> LimitTensor:
+def cat(tensors: Sequence[LimitTensor | Tensor], dim: int = 0) -> LimitTensor:
     """Units side by side: a linear map sees their moments weighed with the widths."""
-    first = tensors[0]
-    if not all(isinstance(tensor, LimitTensor) for tensor in tensors):
-        raise RULES.unsupported("cat with a tensor that does not come from the input")
+    first = next(tensor for tensor in tensors if isinstance(tensor, LimitTensor))
+    tensors = [_lifted(tensor, first) for tensor in tensors]
     if dim % first.ndim != first.ndim - 1 or first.ndim < 2:
         raise RULES.unsupported("cat", "Only the last dimension, the one of units, has a rule.")
     widths = [tensor.shape[-1] for tensor in tensors]
@@ -126,6 +132,24 @@ def cat(tensors: Sequence[LimitTensor], dim: int = 0) -> LimitTensor:
         x = plain[0].x.map(_joined_features, *(law.x for law in plain[1:]))
         return first.with_law(Data(x), shape)
     return first.with_law(blend([mixed(law) for law in laws], widths), shape)
+
+
+def _lifted(tensor: LimitTensor | Tensor, like: LimitTensor) -> LimitTensor:
+    """Constants beside units: known numbers, the same for every input."""
+    if isinstance(tensor, LimitTensor):
+        return tensor
+    if is_parameter(tensor) or tuple(tensor.shape[:-1]) != tuple(like.shape[:-1]):
+        raise RULES.unsupported(
+            f"cat with a tensor of shape {tuple(tensor.shape)} that does not come from the input",
+            "Constants in the shape of the batch have a rule, parameters have none.",
+        )
+    row = constant_row(tensor)
+    rows = mixed(like.law).mean
+    lefts, rights = (
+        row.to(values).expand(values.shape[-1], *row.shape) for values in (rows.left, rows.right)
+    )
+    same = rows.left is rows.right
+    return like.with_law(Data(Rows(lefts, lefts if same else rights)), tuple(tensor.shape))
 
 
 def _joined_features(*values: Tensor) -> Tensor:
@@ -221,6 +245,59 @@ def _number(a: Operand, b: Operand, what: str) -> tuple[LimitTensor, float]:
             "Units would no longer have the same law; a single number has a rule.",
         )
     return x, float(other)
+
+
+def _on_features(
+    a: Operand, b: Operand, join: Callable[[Tensor, Tensor], Tensor]
+) -> LimitTensor | None:
+    """Features of the raw input with numbers of their own, as when inputs are standardised."""
+    x, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
+    if not isinstance(x, LimitTensor) or not isinstance(x.law, Data) or x.law.tangent is not None:
+        return None
+    if not isinstance(other, Tensor) or is_parameter(other) or other.numel() == 1:
+        return None
+    numbers = other if other.ndim < x.ndim else constant_row(other)
+    if torch.broadcast_shapes(numbers.shape, x.shape[1:]) != tuple(x.shape[1:]):
+        return None
+    return x.with_law(Data(x.law.x.map(lambda values: join(values, numbers.to(values)))))
+
+
+def constant_row(numbers: Tensor) -> Tensor:
+    """The row that a batch of numbers consists of.
+
+    Raises:
+        UnsupportedOperation: Its rows differ, so that the model is no function of one input.
+    """
+    if numbers.shape[0] == 0 or bool((numbers != numbers[:1]).any()):
+        raise RULES.unsupported(
+            f"a constant of shape {tuple(numbers.shape)} whose rows differ",
+            "What belongs to a row must be computed from that row of the input.",
+        )
+    return numbers[0].detach()
+
+
+@RULES.register(torch.ones_like)
+def ones_like(x: LimitTensor, **options: Any) -> Tensor:
+    """Ones in the shape of the units: constants."""
+    return torch.ones(tuple(x.shape), dtype=x.dtype, device=x.device)
+
+
+@RULES.register(torch.zeros_like)
+def zeros_like(x: LimitTensor, **options: Any) -> Tensor:
+    """Zeros in the shape of the units."""
+    return torch.zeros(tuple(x.shape), dtype=x.dtype, device=x.device)
+
+
+@RULES.register(torch.Tensor.new_ones)
+def new_ones(x: LimitTensor, *size: Any, **options: Any) -> Tensor:
+    """Ones in another shape."""
+    return torch.ones(*size, dtype=x.dtype, device=x.device)
+
+
+@RULES.register(torch.Tensor.new_zeros)
+def new_zeros(x: LimitTensor, *size: Any, **options: Any) -> Tensor:
+    """Zeros in another shape."""
+    return torch.zeros(*size, dtype=x.dtype, device=x.device)
 
 
 def _on_numbers(
