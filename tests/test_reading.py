@@ -100,7 +100,7 @@ def test_the_error_names_the_module_and_the_way_out() -> None:
     message = str(caught.value)
     assert "'1.0' (Sorted)" in message
     assert "sort" in message
-    assert "relu" in message
+    assert "Nearest with a rule: sqrt" in message
     assert "monte_carlo" in message
 
 

@@ -7,6 +7,7 @@ for. A function without a rule raises an error: never a guess.
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from torch.nn.modules.module import (
 )
 
 from farfield.errors import UnsupportedOperation
+
+_NEIGHBOURS = 6  # names of functions that an error offers instead
 
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
@@ -83,6 +86,10 @@ class RuleTable:
         """The names of all functions with a rule, sorted."""
         return sorted({_name(function) for function in self._rules})
 
+    def nearest(self, operation: str) -> list[str]:
+        """The functions with a rule whose names are most like this one."""
+        return difflib.get_close_matches(operation, self.names(), n=_NEIGHBOURS, cutoff=0.0)
+
     def unsupported(self, operation: str, reason: str = "") -> UnsupportedOperation:
         """The error that says where, what, why and what to do instead.
 
@@ -97,7 +104,7 @@ class RuleTable:
         return UnsupportedOperation(
             f"{where}: {operation} has no rule in {self.reading}."
             + (f" {reason}" if reason else "")
-            + f" Supported: {', '.join(self.names())}. {self.way_out}"
+            + f" Nearest with a rule: {', '.join(self.nearest(operation))}. {self.way_out}"
         )
 
 

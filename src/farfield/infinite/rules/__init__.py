@@ -3,6 +3,6 @@
 Importing this package registers them all.
 """
 
-from farfield.infinite.rules import activations, arithmetic, linear, norms, parts, shapes
+from farfield.infinite.rules import activations, arithmetic, choices, linear, norms, parts, shapes
 
-__all__ = ["activations", "arithmetic", "linear", "norms", "parts", "shapes"]
+__all__ = ["activations", "arithmetic", "choices", "linear", "norms", "parts", "shapes"]

@@ -237,6 +237,14 @@ _SMOOTH: list[tuple[Callable[..., Tensor], ...]] = [
     (torch.sinh, torch.Tensor.sinh),
     (torch.cosh, torch.Tensor.cosh),
     (torch.asinh, torch.Tensor.asinh),
+    (torch.expm1, torch.Tensor.expm1),
+    (torch.log1p, torch.Tensor.log1p),
+    (torch.log, torch.Tensor.log),
+    (torch.sqrt, torch.Tensor.sqrt),
+    (torch.rsqrt, torch.Tensor.rsqrt),
+    (torch.reciprocal, torch.Tensor.reciprocal),
+    (torch.erfc, torch.Tensor.erfc, torch.special.erfc),
+    (torch.special.ndtr,),
 ]
 
 # With options, and where they bend.

@@ -104,13 +104,19 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
     )
 
 
+@RULES.register(torch.Tensor.__rtruediv__)
+def rdiv(a: Operand, b: Operand) -> LimitTensor:
+    """The quotient ``b / a``."""
+    return div(b, a)
+
+
 @RULES.register(
     torch.div, torch.Tensor.div, torch.Tensor.__truediv__, torch.divide, torch.true_divide
 )
 def div(a: Operand, b: Operand) -> LimitTensor:
-    """The quotient with a number."""
+    """The quotient with a number, or of functions of the same units."""
     if isinstance(b, LimitTensor):
-        raise RULES.unsupported("division by units", "The limit has no rule for quotients.")
+        return mul(a, torch.reciprocal(b))
     if isinstance(b, Tensor) and (known := _on_features(a, b, torch.div)) is not None:
         return known
     _, number = _number(a, b, "div")
