@@ -19,7 +19,7 @@ import torch
 
 from farfield.errors import RangeError
 from farfield.infinite.angles import Angle
-from farfield.infinite.duals.base import Activation, RowLaw
+from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.gram import Gram, Scaled, of_vectors, product, total
 from farfield.infinite.pairs import Deferred, Rows, Vectors
@@ -129,33 +129,34 @@ def mixed(law: Law) -> Mixed:
         return Mixed(of_vectors(x), mean, law.tangent, frozenset({_DATA}))
     base, function = law.base, law.function
     rows = function.rows(base.gram.root)
-    _check_range(rows)
+    _check_range(rows.r, rows.root)
     tangents: list[Scaled | None] = []
     if base.tangent is not None:
+        _check_range(rows.r, rows.slope_root)
         slope = Deferred(function.slope, rows, base.gram.angle)
         tangents.append(base.tangent.times(Scaled(rows.slope_root, slope)))
     if base.gains:
+        _check_range(rows.r, rows.gain_root)
         gain = Deferred(function.gain, rows, base.gram.angle)
         tangents.append(Scaled(rows.gain_root * base.gains**0.5, gain))
     gram = Gram(rows.root, Deferred(function.angle, rows, base.gram.angle))
     return Mixed(gram, rows.mean, total(tangents), base.sources)
 
 
-def _check_range(law: RowLaw) -> None:
+def _check_range(r: Rows, root: Rows) -> None:
     """Refuse moments beyond the range of the dtype, which would make NaNs of the kernel.
 
     Raises:
         RangeError: One is infinite at inputs that are not.
     """
-    for root in (law.root, law.slope_root, law.gain_root):
-        for r, values in [(law.r.left, root.left), (law.r.right, root.right)]:
-            beyond = r.isfinite() & ~values.isfinite()
-            if bool(beyond.any()):
-                raise RangeError(
-                    f"Pre-activations of standard deviation {float(r[beyond].min().detach()):.3g} "
-                    f"make an activation grow beyond the range of {r.dtype}. Use float64, smaller "
-                    "inputs, or a norm before the activation."
-                )
+    for width, values in [(r.left, root.left), (r.right, root.right)]:
+        beyond = width.isfinite() & ~values.isfinite()
+        if bool(beyond.any()):
+            raise RangeError(
+                f"Pre-activations of standard deviation {float(width[beyond].min().detach()):.3g} "
+                f"make an activation grow beyond the range of {width.dtype}. Use float64, smaller "
+                "inputs, or a norm before the activation."
+            )
 
 
 def moved(law: Mixed, mean: Rows) -> Mixed:

@@ -75,18 +75,18 @@ class Power(Activation):
 
     def root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi(u)^2])`` with ``E[z^(2k)] = (2k - 1)!!``."""
-        return r**self.degree * (self._size * math.sqrt(_double_factorial(self.degree)))
+        return r.pow(self.degree) * (self._size * math.sqrt(_double_factorial(self.degree)))
 
     def mean(self, r: Tensor) -> Tensor:
         """``E[phi(u)]`` with ``E[|z|^k] = 2^(k/2) Gamma((k + 1) / 2) / sqrt(pi)``."""
         k = self.degree
         absolute = 2.0 ** (k / 2) * math.gamma((k + 1) / 2) / math.sqrt(math.pi)
-        return r**k * (0.5 * (self.negative + self.positive) * absolute)
+        return r.pow(k) * (0.5 * (self.negative + self.positive) * absolute)
 
     def slope_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi'(u)^2])``."""
         k = self.degree
-        return r ** (k - 1) * (k * self._size * math.sqrt(_double_factorial(k - 1)))
+        return r.pow(k - 1) * (k * self._size * math.sqrt(_double_factorial(k - 1)))
 
     def gain_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[u^2 phi'(u)^2])``: u phi'(u) = k phi(u) here."""
