@@ -127,12 +127,12 @@ def div(a: Operand, b: Operand) -> LimitTensor:
 def cat(tensors: Sequence[LimitTensor | Tensor], dim: int = 0) -> LimitTensor:
     """Units side by side: a linear map sees their moments weighed with the widths."""
     first = next(tensor for tensor in tensors if isinstance(tensor, LimitTensor))
-    tensors = [_lifted(tensor, first) for tensor in tensors]
+    units = [_lifted(tensor, first) for tensor in tensors]
     if dim % first.ndim != first.ndim - 1 or first.ndim < 2:
         raise RULES.unsupported("cat", "Only the last dimension, the one of units, has a rule.")
-    widths = [tensor.shape[-1] for tensor in tensors]
+    widths = [tensor.shape[-1] for tensor in units]
     shape = (*first.shape[:-1], sum(widths))
-    laws = [tensor.law for tensor in tensors]
+    laws = [tensor.law for tensor in units]
     plain = [law for law in laws if isinstance(law, Data) and law.tangent is None]
     if len(plain) == len(laws):
         x = plain[0].x.map(_joined_features, *(law.x for law in plain[1:]))
