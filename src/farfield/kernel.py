@@ -6,7 +6,7 @@ import itertools
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,6 +174,7 @@ def evaluate(
                     [target[rows, columns] for target in targets],
                     [target[columns, rows] for target in targets] if symmetric else [],
                     same,
+                    torch.is_inference_mode_enabled(),
                 )
                 places = _places(rows, columns, side, half=same)
                 for _ in pool.map(fill, places) if tiles.parallel and pool else map(fill, places):
@@ -198,9 +199,14 @@ class _Filling:
     blocks: Sequence[Tensor]
     mirrors: Sequence[Tensor]
     same: bool
+    inference: bool
 
     def __call__(self, place: tuple[slice, slice]) -> None:
-        rows, columns = place
+        # Threads start outside of the caller's inference mode, where its tensors are read-only.
+        with torch.inference_mode() if self.inference else nullcontext():
+            self._fill(*place)
+
+    def _fill(self, rows: slice, columns: slice) -> None:
         on_diagonal = self.same and rows == columns
         tiles = [block[rows, columns] for block in self.blocks]
         mirrors = [mirror[columns, rows] for mirror in self.mirrors]

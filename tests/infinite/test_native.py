@@ -143,3 +143,22 @@ def test_polynomials_of_the_angle() -> None:
                     value = value * y + float(term)
                 # About 20 roundings, each 1e-16.
                 assert abs(value / exact - 1) <= 2e-15
+
+
+@pytest.mark.parametrize("pairs", [0, math.inf])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_in_several_threads(mode, pairs, x, monkeypatch) -> None:
+    limit = ff.infinite_width(stack(2, nn.ReLU), weight_var=2.0, bias_var=0.1)
+    whole = limit.ntk(x)
+    monkeypatch.setattr(kernel_module, "_WORTH_COMPILING", pairs)
+    monkeypatch.setattr("farfield.kernel._LONGEST_SIDE", 16)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with mode():
+            value = limit.ntk(x.requires_grad_())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert not value.requires_grad
+    torch.testing.assert_close(value.clone(), whole, rtol=1e-13, atol=0)

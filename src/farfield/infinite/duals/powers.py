@@ -80,7 +80,7 @@ class Power(Activation):
     def mean(self, r: Tensor) -> Tensor:
         """``E[phi(u)]`` with ``E[|z|^k] = 2^(k/2) Gamma((k + 1) / 2) / sqrt(pi)``."""
         k = self.degree
-        absolute = 2.0 ** (k / 2) * math.gamma((k + 1) / 2) / math.sqrt(math.pi)
+        absolute: float = 2.0 ** (k / 2) * math.gamma((k + 1) / 2) / math.sqrt(math.pi)
         return r.pow(k) * (0.5 * (self.negative + self.positive) * absolute)
 
     def slope_root(self, r: Tensor) -> Tensor:
