@@ -10,7 +10,9 @@ from reference import expect, expect_pair
 from torch.nn import functional as F  # noqa: N812
 
 from farfield.errors import AccuracyWarning
+from farfield.infinite.angles import Angle, Directions
 from farfield.infinite.duals.affine import Affine
+from farfield.infinite.duals.base import Activation, RowLaw
 from farfield.infinite.duals.compose import crossings
 from farfield.infinite.duals.error_function import Erf
 from farfield.infinite.duals.gelu import Gelu
@@ -18,7 +20,9 @@ from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
 from farfield.infinite.duals.stretched import stretched
 from farfield.infinite.duals.waves import Wave
-from farfield.infinite.gram import Gram, of_vectors
+from farfield.infinite.pairs import Rows, Vectors
+
+ALL = slice(None)
 
 CLOSED = {
     "relu": (Rectified(0.0, 1.0), torch.relu),
@@ -38,21 +42,39 @@ def rows() -> torch.Tensor:
     return torch.cat([x, -x[:1], x[:1] * 1.3, x[:1] + 1e-5])
 
 
+def of_vectors(x1: torch.Tensor, x2: torch.Tensor) -> tuple[Rows, Angle]:
+    directions = Directions.of(Vectors(x1, x2))
+    return directions.lengths() * x1.shape[1] ** -0.5, directions.tile(ALL, ALL).angle()
+
+
+def duals(activation: Activation, r: Rows, angle: Angle) -> tuple[RowLaw, dict[str, torch.Tensor]]:
+    """What is known of the rows, and the expectations of products of each pair."""
+    rows = activation.rows(r)
+    law = rows.tile(ALL, ALL)
+    return rows, {
+        "moments": activation.angle(law, angle).cosine * law.root.outer(),
+        "slopes": activation.slope(law, angle) * law.slope_root.outer(),
+        "gains": activation.gain(law, angle) * law.gain_root.outer(),
+    }
+
+
+def roots(law: RowLaw) -> dict[str, Rows]:
+    return {"moments": law.root, "slopes": law.slope_root, "gains": law.gain_root}
+
+
 @pytest.mark.parametrize("scale", [1e-2, 0.3, 1.0, 3.0, 100.0])
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed_forms_agree_with_quadrature(name, scale, rows) -> None:
     closed, function = CLOSED[name]
     if name in ("sin", "cos") and scale > 1:
         pytest.skip("a wave over hundreds of periods is no task for quadrature")
+    pairs = of_vectors(rows * scale, rows * (1.1 * scale))
     numeric = Numeric(function, closed.kinks, name)
-    pair = of_vectors(rows * scale, rows * (1.1 * scale))
-    for what in ["moments", "slopes", "gains"]:
-        one, two = getattr(closed, what)(pair), getattr(numeric, what)(pair)
-        size = two.left.max() * two.right.max()
-        assert (one.values() - two.values()).abs().max() <= (
-            1e-10 if scale > 3 else 1e-11
-        ) * size, what
-    torch.testing.assert_close(closed.mean(pair.left), numeric.mean(pair.left), rtol=0, atol=1e-12)
+    (one_law, one), (two_law, two) = duals(closed, *pairs), duals(numeric, *pairs)
+    for what, root in roots(one_law).items():
+        size = root.left.max() * root.right.max()
+        assert (one[what] - two[what]).abs().max() <= (1e-10 if scale > 3 else 1e-11) * size, what
+    torch.testing.assert_close(one_law.mean.left, two_law.mean.left, rtol=0, atol=1e-12 * scale)
 
 
 def logistic(u: float) -> float:
@@ -87,24 +109,21 @@ def test_quadrature_agrees_with_scipy(name) -> None:
     function, f, df, kinks = BY_QUADRATURE[name]
     numeric = Numeric(function, kinks, name)
     k11, k12, k22 = 1.3, 0.7, 2.1
-    pair = _pair(k11, k12, k22)
+    law, values = duals(numeric, *_pair(k11, k12, k22))
     for what, g in [("moments", f), ("slopes", df), ("gains", lambda u: u * df(u))]:
-        values = getattr(numeric, what)(pair)
         exact = expect_pair(g, k11, k12, k22, kinks)
-        assert values.values().item() == pytest.approx(exact, rel=1e-11), what
+        assert values[what].item() == pytest.approx(exact, rel=1e-11), what
         square = expect(lambda u, g=g: g(u) ** 2, k11, kinks)
-        assert values.left.square().item() == pytest.approx(square, rel=1e-11), what
-    assert numeric.mean(pair.left).item() == pytest.approx(
-        expect(f, k11, kinks), rel=1e-11, abs=1e-13
-    )
+        assert roots(law)[what].left.square().item() == pytest.approx(square, rel=1e-11), what
+    assert law.mean.left.item() == pytest.approx(expect(f, k11, kinks), rel=1e-11, abs=1e-13)
 
 
 def test_step_against_the_orthant_probability(rows) -> None:
-    pair = of_vectors(rows, rows)
-    values = Step(0.0, 1.0).moments(pair).values()
-    expected = 0.25 + torch.asin(pair.cosine.clamp(-1, 1)) / (2 * math.pi)
+    r, angle = of_vectors(rows, rows)
+    values = duals(Step(0.0, 1.0), r, angle)[1]["moments"]
+    expected = 0.25 + torch.asin(angle.cosine.clamp(-1, 1)) / (2 * math.pi)
     torch.testing.assert_close(values, expected, rtol=0, atol=2e-8)  # asin of a rounded cosine
-    assert (Step(-1.0, 1.0).slopes(pair).values() == 0).all()
+    assert (duals(Step(-1.0, 1.0), r, angle)[1]["slopes"] == 0).all()
 
 
 @pytest.mark.parametrize("function", ["erf", "gelu", "sin"])
@@ -113,16 +132,12 @@ def test_the_gap_of_smooth_functions_keeps_its_digits(function, distance) -> Non
     # 1 - cos of phi at two close angles, against the closed forms in 60 digits.
     closed, _ = CLOSED[function]
     r1, r2, theta = 1.2, 1.2 * (1 + 0.5 * distance), distance
-    pair = Gram(
-        *(torch.tensor([r], dtype=torch.float64) for r in (r1, r2)),
-        *(
-            torch.tensor([[v]], dtype=torch.float64)
-            for v in (math.cos(theta), 2 * math.sin(theta / 2) ** 2, 2 * math.cos(theta / 2) ** 2)
-        ),
-    )
+    law = closed.rows(_rows(r1, r2)).tile(ALL, ALL)
+    cosine = math.cos(theta), 2 * math.sin(theta / 2) ** 2, 2 * math.cos(theta / 2) ** 2
+    cosine, apart, together = (torch.tensor([[v]], dtype=torch.float64) for v in cosine)
     with mp.workdps(60):
         exact = _exact_gap(function, mp.mpf(r1), mp.mpf(r2), mp.mpf(theta))
-    got = closed.moments(pair).apart.item()
+    got = closed.angle(law, Angle(apart, together, cosine)).apart.item()
     # What matters is the angle, sqrt(2 gap): to 1e-11 absolutely.
     assert abs(math.sqrt(2 * got) - math.sqrt(2 * float(exact))) <= 1e-11
 
@@ -130,10 +145,11 @@ def test_the_gap_of_smooth_functions_keeps_its_digits(function, distance) -> Non
 def test_a_function_that_bends_unexpectedly_warns(rows) -> None:
     numeric = Numeric(lambda u: torch.relu(u - 0.37), (), "a hidden kink")
     with pytest.warns(AccuracyWarning, match="hidden kink"):
-        numeric.slopes(of_vectors(rows[:2], rows[:2]))
+        duals(numeric, *of_vectors(rows[:2], rows[1:3]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Numeric(lambda u: torch.relu(u - 0.37), (0.37,), "kink").slopes(of_vectors(rows, rows))
+        known = Numeric(lambda u: torch.relu(u - 0.37), (0.37,), "kink")
+        duals(known, *of_vectors(rows, rows))
 
 
 def test_crossings() -> None:
@@ -143,11 +159,13 @@ def test_crossings() -> None:
     assert crossings(torch.exp, -1.0) == []
 
 
-def _pair(k11: float, k12: float, k22: float) -> Gram:
-    root = math.sqrt(k11 * k22)
-    rows = [torch.tensor([k], dtype=torch.float64).sqrt() for k in (k11, k22)]
-    pairs = [k12 / root, 1 - k12 / root, 1 + k12 / root]
-    return Gram(*rows, *(torch.tensor([[v]], dtype=torch.float64) for v in pairs))
+def _rows(r1: float, r2: float) -> Rows:
+    return Rows(*(torch.tensor([r], dtype=torch.float64) for r in (r1, r2)))
+
+
+def _pair(k11: float, k12: float, k22: float) -> tuple[Rows, Angle]:
+    cosine = torch.tensor([[k12 / math.sqrt(k11 * k22)]], dtype=torch.float64)
+    return _rows(math.sqrt(k11), math.sqrt(k22)), Angle(1 - cosine, 1 + cosine, cosine)
 
 
 def _exact_gap(function: str, r1: mp.mpf, r2: mp.mpf, theta: mp.mpf) -> mp.mpf:

@@ -189,9 +189,7 @@ def _weighted(
     return values * weights * (end - start)[..., None], last.sum(-1)
 
 
-def _cut(
-    r: Tensor, cuts: list[float], edges: Tensor
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def _cut(r: Tensor, cuts: list[float], edges: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """The panels in which a row's function bends, cut there; and which panels stay whole.
 
     Returns:
@@ -203,7 +201,9 @@ def _cut(
     panel = (torch.searchsorted(edges, z) - 1).clamp(0, len(edges) - 2)
     low, high = edges[panel], edges[panel + 1]
     before = torch.cat([torch.full_like(z[:, :1], -math.inf), z[:, :-1]], 1)
-    same = torch.cat([panel[:, 1:] == panel[:, :-1], torch.zeros_like(panel[:, :1], dtype=torch.bool)], 1)
+    same = torch.cat(
+        [panel[:, 1:] == panel[:, :-1], torch.zeros_like(panel[:, :1], dtype=torch.bool)], 1
+    )
     start = torch.cat([torch.maximum(low, before), z], 1)
     end = torch.cat([z, torch.where(same, z, high)], 1)
     whole = torch.ones(len(r), len(edges) - 1, dtype=r.dtype, device=r.device)
@@ -211,7 +211,7 @@ def _cut(
 
 
 def _root_of_density(z: Tensor) -> Tensor:
-    return torch.exp(-0.25 * z * z) * (2.0 * math.pi) ** -0.25
+    return torch.exp(-0.25 * z * z) * math.sqrt(1.0 / math.sqrt(2.0 * math.pi))
 
 
 def _waves(z: Tensor, count: int) -> Iterator[Tensor]:

@@ -64,7 +64,22 @@ def gauss(count: int) -> Rule:
     sizes = np.sqrt(2.0 * np.arange(count - 2, count) + 1.0)
     fine = 0.5 * weights
     rest = torch.from_numpy(0.5 * (1.0 - x))
-    # The nodes are symmetric, so 1 - x is accurate where it is small, and so is its mirror image.
     return Rule(
         rest.flip(0), rest, torch.from_numpy(fine), torch.from_numpy(fine * (1.0 - last @ sizes))
+    )
+
+
+@cache
+def gauss_hermite(count: int) -> Rule:
+    """The Gauss rule for a standard normal variable; its x are not between 0 and 1.
+
+    As in :func:`gauss`, the coarse rule differs by the last two orthonormal coefficients.
+    """
+    x, weights = np.polynomial.hermite_e.hermegauss(count)
+    fine = weights / weights.sum()
+    last = np.polynomial.hermite_e.hermevander(x, count - 1)[:, count - 2 :]
+    sizes = np.array([math.factorial(count - 2), math.factorial(count - 1)], dtype=float) ** -0.5
+    nodes = torch.from_numpy(x)
+    return Rule(
+        nodes, 1.0 - nodes, torch.from_numpy(fine), torch.from_numpy(fine * (1.0 - last @ sizes))
     )

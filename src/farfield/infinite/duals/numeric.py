@@ -11,7 +11,8 @@ from torch import Tensor
 
 from farfield.errors import AccuracyWarning
 from farfield.infinite.angles import Angle
-from farfield.infinite.duals.base import RowLaw, Smooth, positive
+from farfield.infinite.duals.base import RowLaw, Smooth, is_equal, positive
+from farfield.infinite.duals.near import is_near, near_expectation
 from farfield.infinite.duals.nodes import gauss, tanh_sinh
 from farfield.infinite.duals.polar import Estimate, Pairs, expectation, pair_expectation
 from farfield.infinite.duals.series import Series, expand
@@ -131,36 +132,39 @@ class Numeric(Smooth):
         """``E[f(u) f(v)]`` over these roots."""
         value, error = series.sum(_cosine(angle), _ENOUGH)
         # A unit and itself: the roots are all there is to know.
-        equal = (angle.apart == 0) & (r.gap() == 0)
+        equal = is_equal(r, angle)
         value = torch.where(equal, (root.outer() > 0).to(value), value)
         rest = ~equal & (error > _ENOUGH)
+        symmetric = _is_symmetric(r, angle)
         if bool(rest.any()):
-            at = rest.nonzero().unbind(-1)
+            at = (rest.triu() if symmetric else rest).nonzero().unbind(-1)
             direct, its_error = self._quadrature(function, _pairs(r, angle, at), _at(root, at))
             better = its_error < error[at]
-            value = value.index_put(at, torch.where(better, direct, value[at]))
-            error = error.index_put(at, torch.where(better, its_error, error[at]))
+            direct = torch.where(better, direct, value[at])
+            its_error = torch.where(better, its_error, error[at])
+            mirrored = [at, (*at[:-2], at[-1], at[-2])] if symmetric else [at]
+            for places in mirrored:
+                value, error = value.index_put(places, direct), error.index_put(places, its_error)
         self._check(error.masked_fill(equal, 0.0))
         return value.to(angle.apart.dtype)
 
-    def _quadrature(
-        self, function: Function, pairs: Pairs, root: Rows
-    ) -> tuple[Tensor, Tensor]:
+    def _quadrature(self, function: Function, pairs: Pairs, root: Rows) -> tuple[Tensor, Tensor]:
         """The same for some pairs, (m,), with estimated errors."""
         left, right = positive(root.left).double(), positive(root.right).double()
         scale = (left * right).detach()
-        rule, accepted = _RULES[0]
-        estimate = pair_expectation(function, pairs, self.bends, rule)
-        for rule, next_accepted in _RULES[1:]:
-            again = (_errors(estimate, scale) > accepted).nonzero().flatten()
+        estimate = Estimate.unknown(pairs.left)
+        near = is_near(pairs, self.bends).nonzero().flatten()
+        if len(near):
+            estimate = estimate.put(near, near_expectation(function, pairs.take(near), self.bends))
+        accepted = TOLERANCE
+        for rule, next_accepted in _RULES:
+            errors = _errors(estimate, scale)
+            again = (errors > accepted).nonzero().flatten()
             if not len(again):
                 break
             finer = pair_expectation(function, pairs.take(again), self.bends, rule)
-            estimate = Estimate(
-                estimate.value.index_copy(0, again, finer.value),
-                estimate.change.index_copy(0, again, finer.change),
-                estimate.beyond.index_copy(0, again, finer.beyond),
-            )
+            better = _errors(finer, scale[again]) < errors[again]
+            estimate = estimate.put(again[better], finer.take(better))
             accepted = next_accepted
         return estimate.value / left / right, _errors(estimate, scale)
 
@@ -179,6 +183,18 @@ class Numeric(Smooth):
 def _of(law: RowLaw) -> NumericLaw:
     assert isinstance(law, NumericLaw)
     return law
+
+
+def _is_symmetric(r: Rows, angle: Angle) -> bool:
+    """Whether a tile is its own mirror image, so that half of it need not be computed.
+
+    With gradients every pair has one of its own.
+    """
+    same = angle.apart.shape[-1] == angle.apart.shape[-2] and torch.equal(r.left, r.right.mT)
+    if not same or angle.apart.requires_grad or r.left.requires_grad or r.right.requires_grad:
+        return False
+    cosines = torch.allclose(angle.cosine, angle.cosine.mT, rtol=0.0, atol=_ENOUGH)
+    return cosines and torch.allclose(angle.apart, angle.apart.mT, rtol=1e-9, atol=1e-14)
 
 
 def _cosine(angle: Angle) -> Tensor:

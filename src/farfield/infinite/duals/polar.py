@@ -45,6 +45,24 @@ class Estimate:
     change: Tensor
     beyond: Tensor
 
+    @classmethod
+    def unknown(cls, like: Tensor) -> Estimate:
+        """Of which nothing is known yet."""
+        nothing = torch.zeros_like(like)
+        return cls(nothing, torch.full_like(like, math.inf), nothing)
+
+    def take(self, index: Tensor) -> Estimate:
+        """Some of the values."""
+        return Estimate(self.value[index], self.change[index], self.beyond[index])
+
+    def put(self, index: Tensor, other: Estimate) -> Estimate:
+        """With others in these places."""
+        return Estimate(
+            self.value.index_copy(0, index, other.value),
+            self.change.index_copy(0, index, other.change),
+            self.beyond.index_copy(0, index, other.beyond),
+        )
+
 
 @dataclass(frozen=True)
 class Pairs:

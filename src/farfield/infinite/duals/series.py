@@ -58,11 +58,15 @@ class Series(Bundle):
         terms = self.terms.left[..., :length], self.terms.right[..., :length]
         bound = bound + self.error.left.detach() + self.error.right.detach()
         if any(part.requires_grad for part in (*terms, cosine)):
-            return _Sum.apply(*terms, cosine), bound
+            total: Tensor = _Sum.apply(*terms, cosine)  # type: ignore[no-untyped-call]
+            return total, bound
         return _sum(*terms, cosine), bound
 
     def _length(self, cosine: Tensor, tolerance: float) -> tuple[int, Tensor]:
-        """How many terms the tile needs, and the bounds of what the others would add."""
+        """How many terms the tile needs, and the bounds of what the others would add.
+
+        Pairs that all terms together would not be enough for are left to others.
+        """
         size = cosine.abs().clamp(max=1.0)
         power, reached = size.square().square().square().square(), 16
         bounds = []
@@ -77,7 +81,7 @@ class Series(Bundle):
         never = bounds[-1] > tolerance
         for length, bound in zip(LENGTHS, bounds, strict=False):
             if bool(((bound <= tolerance) | never).all()):
-                return length, torch.where(never, bounds[-1], bound)
+                return length, bound
         return available, bounds[-1]
 
 
@@ -99,7 +103,9 @@ def expand(
     same = r.left is r.right
     every = both[0].flatten() if same else torch.cat([part.flatten() for part in both])
     sizes, place = torch.unique(every, return_inverse=True)
-    squares = root.left.flatten() if same else torch.cat([root.left.flatten(), root.right.flatten()])
+    squares = (
+        root.left.flatten() if same else torch.cat([root.left.flatten(), root.right.flatten()])
+    )
     scale = torch.ones_like(sizes).index_put((place,), squares.detach().double())
     affordable = [n for n in LENGTHS if n * len(every) <= _ENTRIES or n <= _FIRST_TRY]
     for length in sorted({min(_FIRST_TRY, affordable[-1]), affordable[-1]}):
