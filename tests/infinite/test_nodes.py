@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from farfield.infinite.duals.nodes import gauss, tanh_sinh
+from farfield.infinite.duals.nodes import gauss, gauss_hermite, tanh_sinh
 
 
 @pytest.mark.parametrize("rule", [gauss(20), gauss(48), tanh_sinh(48), tanh_sinh(100)])
@@ -43,3 +43,14 @@ def test_tanh_sinh_takes_singular_ends() -> None:
     rule = tanh_sinh(100)
     assert (rule.fine @ rule.x.rsqrt()).item() == pytest.approx(2.0, rel=1e-7)
     assert (rule.fine @ rule.x.log()).item() == pytest.approx(-1.0, rel=1e-12)
+
+
+def test_gauss_hermite_is_exact_for_moments_of_a_normal_variable() -> None:
+    rule = gauss_hermite(8)
+    for degree in range(16):
+        exact = 0 if degree % 2 else math.prod(range(1, degree, 2))
+        size = (rule.fine @ rule.x.abs() ** degree).item()
+        assert abs((rule.fine @ rule.x**degree).item() - exact) <= 1e-13 * size
+        if degree < 6:
+            assert abs((rule.coarse @ rule.x**degree).item() - exact) <= 1e-12 * size
+    assert abs((rule.coarse @ rule.x**7 - rule.fine @ rule.x**7).item()) > 1.0
