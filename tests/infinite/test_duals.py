@@ -162,7 +162,7 @@ def test_the_gap_of_smooth_functions_keeps_its_digits(function, distance) -> Non
 def test_a_function_that_bends_unexpectedly_warns(rows) -> None:
     numeric = Numeric(lambda u: torch.relu(u - 0.37), (), "a hidden kink")
     with pytest.warns(AccuracyWarning, match="hidden kink"):
-        dual(numeric, "slope", *pairs_of(rows[:2], rows[:2]))
+        dual(numeric, "slope", *pairs_of(rows[:2], rows[1:3]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         numeric = Numeric(lambda u: torch.relu(u - 0.37), (0.37,), "kink")

@@ -130,9 +130,11 @@ class Smooth(Activation):
         """
         cosine = self.second(law, angle)
         apart, together = 1.0 - cosine, 1.0 + cosine
-        near = _near(law.r, angle.apart)
-        if bool(near.any()):
+        near, equal = _near(law.r, angle.apart), is_equal(law.r, angle)
+        if bool((near & ~equal).any()):
             apart = torch.where(near, self._gap(law, angle), apart)
+        if bool(near.any()):
+            apart = apart.masked_fill(equal, 0.0)
             cosine = torch.where(near, 1.0 - apart, cosine)
         if self.odd and not angle.is_acute:
             near = _near(law.r, angle.together)
@@ -167,6 +169,11 @@ def on_diagonal(function: Callable[[Rows, Angle], Tensor], r: Tensor) -> Tensor:
 def positive(root: Tensor) -> Tensor:
     """The root to divide by: 1 instead of 0."""
     return torch.where(root == 0, 1.0, root)
+
+
+def is_equal(r: Rows, angle: Angle) -> Tensor:
+    """Where u and v are one and the same."""
+    return (angle.apart == 0) & (r.gap() == 0)
 
 
 def _near(r: Rows, apart: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Nested quadrature rules on (0, 1)."""
+"""Quadrature rules on (0, 1) that estimate their own error."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """Nodes and weights, and those of the rule that uses every second node.
+    """Nodes and weights, and those of a coarser rule on the same nodes.
 
     Attributes:
         x: Nodes in (0, 1).
         rest: ``1 - x``, accurate where it is small.
         fine: Weights.
-        coarse: Weights of the nested rule, zero at every second node.
+        coarse: Weights of a rule whose result shows the error by how much it differs.
     """
 
     x: Tensor
@@ -50,32 +51,35 @@ def tanh_sinh(half: int) -> Rule:
 
 
 @cache
-def fejer(intervals: int) -> Rule:
-    """Fejer's second rule with ``intervals - 1`` nodes, an even number of intervals.
+def gauss(count: int) -> Rule:
+    """The Gauss-Legendre rule with ``count`` nodes.
 
-    For functions that are smooth at the scale of the interval it needs far fewer nodes. The ends
-    are no nodes: there a slope may jump, and its value be anything.
-
-    Source: Waldvogel, "Fast Construction of the Fejer and Clenshaw-Curtis Quadrature Rules"
-    (2006), equation 3.
+    For functions that are smooth at the scale of the interval it needs far fewer nodes. Its
+    coarse rule is not nested: it differs from the fine one by the sum of the function's last two
+    orthonormal Legendre coefficients that the nodes can tell, those of degrees count - 2 and
+    count - 1. The fine rule itself is exact up to the degree 2 count - 1.
     """
-    angle = _angles(intervals)
-    coarse = torch.zeros_like(angle)
-    coarse[1::2] = _fejer_weights(intervals // 2)
+    x, weights = np.polynomial.legendre.leggauss(count)
+    last = np.polynomial.legendre.legvander(x, count - 1)[:, count - 2 :]
+    sizes = np.sqrt(2.0 * np.arange(count - 2, count) + 1.0)
+    fine = 0.5 * weights
+    rest = torch.from_numpy(0.5 * (1.0 - x))
     return Rule(
-        torch.sin(0.5 * angle).square(),
-        torch.cos(0.5 * angle).square(),
-        _fejer_weights(intervals),
-        coarse,
+        rest.flip(0), rest, torch.from_numpy(fine), torch.from_numpy(fine * (1.0 - last @ sizes))
     )
 
 
-def _angles(intervals: int) -> Tensor:
-    return torch.arange(1, intervals, dtype=torch.float64) * (math.pi / intervals)
+@cache
+def gauss_hermite(count: int) -> Rule:
+    """The Gauss rule for a standard normal variable; its x are not between 0 and 1.
 
-
-def _fejer_weights(intervals: int) -> Tensor:
-    angle = _angles(intervals)
-    odd = torch.arange(1, intervals, 2, dtype=torch.float64)
-    waves = (torch.sin(torch.outer(angle, odd)) / odd).sum(1)
-    return 2.0 / intervals * torch.sin(angle) * waves
+    As in :func:`gauss`, the coarse rule differs by the last two orthonormal coefficients.
+    """
+    x, weights = np.polynomial.hermite_e.hermegauss(count)
+    fine = weights / weights.sum()
+    last = np.polynomial.hermite_e.hermevander(x, count - 1)[:, count - 2 :]
+    sizes = np.array([math.factorial(count - 2), math.factorial(count - 1)], dtype=float) ** -0.5
+    nodes = torch.from_numpy(x)
+    return Rule(
+        nodes, 1.0 - nodes, torch.from_numpy(fine), torch.from_numpy(fine * (1.0 - last @ sizes))
+    )

@@ -1,19 +1,21 @@
-"""Any elementwise function, by quadrature that estimates its own error."""
+"""Any elementwise function: a series where it converges, else quadrature; both know their error."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from farfield.errors import AccuracyWarning
 from farfield.infinite.angles import Angle
-from farfield.infinite.duals.base import RowLaw, Smooth, positive
-from farfield.infinite.duals.nodes import fejer, tanh_sinh
+from farfield.infinite.duals.base import RowLaw, Smooth, is_equal, positive
+from farfield.infinite.duals.near import is_near, near_expectation
+from farfield.infinite.duals.nodes import gauss, tanh_sinh
 from farfield.infinite.duals.polar import Estimate, Pairs, expectation, pair_expectation
+from farfield.infinite.duals.series import Series, expand
 from farfield.infinite.pairs import Rows
 from farfield.infinite.safe import safe_divide, safe_sqrt
 
@@ -22,14 +24,24 @@ Function = Callable[[Tensor], Tensor]
 TOLERANCE = 1e-10
 """Estimated relative error above which a warning is given."""
 
-# Tried one after the other, each with the estimated error at which it is believed. The first two
+_ENOUGH = 1e-3 * TOLERANCE  # pairs that a series knows better than that need nothing else
+
+# Tried one after the other, each with the estimated error at which it is believed. The first ones
 # have no nodes to spare for layers, so they must be surer of themselves.
 _RULES = (
-    (fejer(64), 1e-5 * TOLERANCE),
-    (fejer(96), 1e-5 * TOLERANCE),
+    *((gauss(count), 1e-5 * TOLERANCE) for count in (20, 32, 48)),
     *((tanh_sinh(half), 0.01 * TOLERANCE) for half in (72, 100, 140, 200)),
 )
 _RULE_OF_ROWS = tanh_sinh(200)  # rows are few, so they get many nodes at once
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NumericLaw(RowLaw):
+    """Moments of each row, and the series of phi, phi' and u phi'."""
+
+    value: Series
+    slope: Series
+    gain: Series
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +81,33 @@ class Numeric(Smooth):
 
     def gain_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[u^2 phi'(u)^2])``."""
-        return safe_sqrt(self._expect(lambda u: (u * self._slope(u)).square(), r))
+        return safe_sqrt(self._expect(lambda u: self._gain(u).square(), r))
+
+    def rows(self, r: Rows) -> RowLaw:
+        """Moments and Hermite series of each row."""
+        plain = super().rows(r)
+        return NumericLaw(
+            **{part.name: getattr(plain, part.name) for part in fields(plain)},
+            value=expand(self.function, r, plain.root, self.bends),
+            slope=expand(self._slope, r, plain.slope_root, self.bends),
+            gain=expand(self._gain, r, plain.gain_root, self.bends),
+        )
 
     def second(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi(u) phi(v)]`` over the roots."""
-        return self._expect_pairs(self.function, law, angle, law.root)
+        return self._expect_pairs(self.function, _of(law).value, law.r, angle, law.root)
 
     def second_slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi'(u) phi'(v)]``."""
-        root = law.slope_root
-        return self._expect_pairs(self._slope, law, angle, root) * root.outer()
+        return self.slope(law, angle) * law.slope_root.outer()
+
+    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
+        """``E[phi'(u) phi'(v)]`` over the slope roots."""
+        return self._expect_pairs(self._slope, _of(law).slope, law.r, angle, law.slope_root)
 
     def second_gain(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
-        return self._expect_pairs(lambda u: u * self._slope(u), law, angle, law.gain_root)
+        return self._expect_pairs(self._gain, _of(law).gain, law.r, angle, law.gain_root)
 
     def _slope(self, u: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -91,36 +116,59 @@ class Numeric(Smooth):
             (slope,) = torch.autograd.grad(value.sum(), nodes, create_graph=u.requires_grad)
         return slope
 
+    def _gain(self, u: Tensor) -> Tensor:
+        return u * self._slope(u)
+
     def _expect(self, function: Function, r: Tensor) -> Tensor:
         rows = r.double()
         estimate = expectation(function, rows, self.bends, _RULE_OF_ROWS)
         size = expectation(lambda u: function(u).abs(), rows.detach(), self.bends, _RULE_OF_ROWS)
-        self._check(estimate, size.value)
+        self._check(_errors(estimate, size.value))
         return estimate.value.to(r.dtype)
 
-    def _expect_pairs(self, function: Function, law: RowLaw, angle: Angle, root: Rows) -> Tensor:
+    def _expect_pairs(
+        self, function: Function, series: Series, r: Rows, angle: Angle, root: Rows
+    ) -> Tensor:
         """``E[f(u) f(v)]`` over these roots."""
-        shape = angle.apart.shape
-        pairs = _flat(law.r, angle)
-        left, right = positive(root.left), positive(root.right)
-        scale = (left * right).expand(shape).reshape(-1).detach().double()
-        rule, accepted = _RULES[0]
-        estimate = pair_expectation(function, pairs, self.bends, rule)
-        for rule, next_accepted in _RULES[1:]:
-            again = (_errors(estimate, scale) > accepted).nonzero().flatten()
+        value, error = series.sum(_cosine(angle), _ENOUGH)
+        # A unit and itself: the roots are all there is to know.
+        equal = is_equal(r, angle)
+        value = torch.where(equal, (root.outer() > 0).to(value), value)
+        rest = ~equal & (error > _ENOUGH)
+        symmetric = _is_symmetric(r, angle)
+        if bool(rest.any()):
+            at = (rest.triu() if symmetric else rest).nonzero().unbind(-1)
+            direct, its_error = self._quadrature(function, _pairs(r, angle, at), _at(root, at))
+            better = its_error < error[at]
+            direct = torch.where(better, direct, value[at])
+            its_error = torch.where(better, its_error, error[at])
+            mirrored = [at, (*at[:-2], at[-1], at[-2])] if symmetric else [at]
+            for places in mirrored:
+                value, error = value.index_put(places, direct), error.index_put(places, its_error)
+        self._check(error.masked_fill(equal, 0.0))
+        return value.to(angle.apart.dtype)
+
+    def _quadrature(self, function: Function, pairs: Pairs, root: Rows) -> tuple[Tensor, Tensor]:
+        """The same for some pairs, (m,), with estimated errors."""
+        left, right = positive(root.left).double(), positive(root.right).double()
+        scale = (left * right).detach()
+        estimate = Estimate.unknown(pairs.left)
+        near = is_near(pairs, self.bends).nonzero().flatten()
+        if len(near):
+            estimate = estimate.put(near, near_expectation(function, pairs.take(near), self.bends))
+        accepted = TOLERANCE
+        for rule, next_accepted in _RULES:
+            errors = _errors(estimate, scale)
+            again = (errors > accepted).nonzero().flatten()
             if not len(again):
                 break
             finer = pair_expectation(function, pairs.take(again), self.bends, rule)
-            estimate = Estimate(
-                estimate.value.index_copy(0, again, finer.value),
-                estimate.change.index_copy(0, again, finer.change),
-            )
+            better = _errors(finer, scale[again]) < errors[again]
+            estimate = estimate.put(again[better], finer.take(better))
             accepted = next_accepted
-        self._check(estimate, scale)
-        return estimate.value.reshape(shape).to(angle.apart.dtype) / left / right
+        return estimate.value / left / right, _errors(estimate, scale)
 
-    def _check(self, estimate: Estimate, size: Tensor) -> None:
-        errors = _errors(estimate, size)
+    def _check(self, errors: Tensor) -> None:
         error = float(errors.max()) if errors.numel() else 0.0
         if not error <= TOLERANCE:
             warnings.warn(
@@ -132,22 +180,52 @@ class Numeric(Smooth):
             )
 
 
-def _flat(r: Rows, angle: Angle) -> Pairs:
-    shape = angle.apart.shape
-    short, wide = safe_sqrt(angle.apart).double(), safe_sqrt(angle.together).double()
+def _of(law: RowLaw) -> NumericLaw:
+    assert isinstance(law, NumericLaw)
+    return law
+
+
+def _is_symmetric(r: Rows, angle: Angle) -> bool:
+    """Whether a tile is its own mirror image, so that half of it need not be computed.
+
+    With gradients every pair has one of its own.
+    """
+    same = angle.apart.shape[-1] == angle.apart.shape[-2] and torch.equal(r.left, r.right.mT)
+    if not same or angle.apart.requires_grad or r.left.requires_grad or r.right.requires_grad:
+        return False
+    cosines = torch.allclose(angle.cosine, angle.cosine.mT, rtol=0.0, atol=_ENOUGH)
+    return cosines and torch.allclose(angle.apart, angle.apart.mT, rtol=1e-9, atol=1e-14)
+
+
+def _cosine(angle: Angle) -> Tensor:
+    """The cosine in double precision, which has no more digits than the angle."""
+    apart, cosine = angle.apart.double(), angle.cosine.double()
+    return torch.where(apart < 0.5, 1.0 - apart, cosine)
+
+
+def _at(rows: Rows, at: tuple[Tensor, ...]) -> Rows:
+    """In a tile: the values of both rows of some pairs, (m,)."""
+    *positions, i, j = at
+    return Rows(rows.left[..., 0][*positions, i], rows.right[..., 0, :][*positions, j])
+
+
+def _pairs(r: Rows, angle: Angle, at: tuple[Tensor, ...]) -> Pairs:
+    rows = _at(r, at)
+    short, wide = safe_sqrt(angle.apart[at]).double(), safe_sqrt(angle.together[at]).double()
     return Pairs(
-        r.left.expand(shape).reshape(-1).double(),
-        r.right.expand(shape).reshape(-1).double(),
-        2.0 * torch.atan2(short, wide).reshape(-1),
-        2.0 * torch.atan2(wide, short).reshape(-1),
+        rows.left.double(),
+        rows.right.double(),
+        2.0 * torch.atan2(short, wide),
+        2.0 * torch.atan2(wide, short),
     )
 
 
 def _errors(estimate: Estimate, size: Tensor) -> Tensor:
-    """Relative errors, from the relative change c that half of the nodes make.
+    """Relative errors, from the relative change c that a coarser rule makes.
 
     Twice as many nodes square the error of a function without structure at the scale of the
     nodes; for very wide Gaussians it is less. ``c^1.5`` bounds both in all comparisons with
     closed forms.
     """
-    return safe_divide(estimate.change, size.detach().abs()).pow(1.5)
+    size = size.detach().abs()
+    return safe_divide(estimate.change, size).pow(1.5) + safe_divide(estimate.beyond, size)

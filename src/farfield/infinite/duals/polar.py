@@ -23,19 +23,45 @@ from farfield.infinite.duals.nodes import Rule
 Function = Callable[[Tensor], Tensor]
 
 _REACH = 9.5  # exp(-reach^2 / 2) is below 1e-19
-_ENTRIES = 2**21  # function values held at once
+_REACH_OF_ROWS = 13.0  # rows are few, so even squares of exponentials may be reached
+_ENTRIES = 2**18  # function values held at once
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A quadrature's value, and how much it changes when only every second node is used.
+    """A quadrature's value, how much it changes with the coarse rule, and what it may leave out.
 
     The changes of the pieces, and those along each coordinate, are added without their signs:
     a difference that is small by chance in one of them does not hide the others.
+
+    Attributes:
+        value: The integral.
+        change: What the coarse rule makes of it, less the value.
+        beyond: The size of the integrand where the integral is cut off. It matters for functions
+            that grow exponentially.
     """
 
     value: Tensor
     change: Tensor
+    beyond: Tensor
+
+    @classmethod
+    def unknown(cls, like: Tensor) -> Estimate:
+        """Of which nothing is known yet."""
+        nothing = torch.zeros_like(like)
+        return cls(nothing, torch.full_like(like, math.inf), nothing)
+
+    def take(self, index: Tensor) -> Estimate:
+        """Some of the values."""
+        return Estimate(self.value[index], self.change[index], self.beyond[index])
+
+    def put(self, index: Tensor, other: Estimate) -> Estimate:
+        """With others in these places."""
+        return Estimate(
+            self.value.index_copy(0, index, other.value),
+            self.change.index_copy(0, index, other.change),
+            self.beyond.index_copy(0, index, other.beyond),
+        )
 
 
 @dataclass(frozen=True)
@@ -73,15 +99,18 @@ def expectation(function: Function, r: Tensor, kinks: Collection[float], rule: R
     """
     rule = rule.to(r.device)
     rows = r.reshape(-1, 1)
-    cuts = _radial_cuts([(rows, bend) for bend in _bends(kinks)])
+    cuts = _radial_cuts([(rows, bend) for bend in _bends(kinks)], _REACH_OF_ROWS)
     value, change = torch.zeros_like(rows[:, 0]), torch.zeros_like(rows[:, 0])
-    for start, end in cuts if cuts else [(torch.zeros_like(rows), torch.full_like(rows, _REACH))]:
+    whole = [(torch.zeros_like(rows), torch.full_like(rows, _REACH_OF_ROWS))]
+    beyond = torch.zeros_like(value)
+    for start, end in cuts or whole:
         rho = start * rule.rest + end * rule.x
         density = torch.exp(-0.5 * rho * rho) * ((end - start) / math.sqrt(2.0 * math.pi))
         values = (function(rows * rho) + function(-rows * rho)) * density
         fine = values @ rule.fine
         value, change = value + fine, change + (fine - values @ rule.coarse).detach().abs()
-    return Estimate(value.reshape(r.shape), change.reshape(r.shape))
+        beyond = values[:, -1].detach().abs()
+    return Estimate(value.reshape(r.shape), change.reshape(r.shape), beyond.reshape(r.shape))
 
 
 def pair_expectation(
@@ -105,9 +134,12 @@ def pair_expectation(
         for start in range(0, len(pairs.left), size)
     ]
     if not pieces:
-        return Estimate(torch.zeros_like(pairs.left), torch.zeros_like(pairs.left))
+        nothing = torch.zeros_like(pairs.left)
+        return Estimate(nothing, nothing, nothing)
     return Estimate(
-        torch.cat([piece.value for piece in pieces]), torch.cat([piece.change for piece in pieces])
+        torch.cat([piece.value for piece in pieces]),
+        torch.cat([piece.change for piece in pieces]),
+        torch.cat([piece.beyond for piece in pieces]),
     )
 
 
@@ -115,7 +147,7 @@ def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], rule: Rule)
     left, right = pairs.left, pairs.right
     rule = rule.to(left.device)
     r1, r2 = left[:, None, None], right[:, None, None]
-    value, change = torch.zeros_like(left), torch.zeros_like(left)
+    value, change, beyond = (torch.zeros_like(left) for _ in range(3))
     for whole, sign in [(pairs.supplement, 1.0), (pairs.angle, -1.0)]:
         for first, last in _angular_cuts(left, right, whole, bends):
             # alpha runs from `first` to `last`; beta = whole - alpha.
@@ -124,7 +156,8 @@ def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], rule: Rule)
             a, b = torch.sin(alpha)[..., None], torch.sin(beta)[..., None]
             width1, width2 = r1 * b, r2 * a
             cuts = _radial_cuts(
-                [(width1, bend) for bend in bends] + [(width2, bend) for bend in bends]
+                [(width1, bend) for bend in bends] + [(width2, bend) for bend in bends],
+                _REACH,
             ) or [(torch.zeros_like(width1), torch.full_like(width1, _REACH))]
             for start, end in cuts:
                 rho = start * rule.rest + end * rule.x
@@ -138,20 +171,23 @@ def _chunk(function: Function, pairs: Pairs, bends: Sequence[float], rule: Rule)
                 with torch.no_grad():
                     change += (fine - arc * (radial @ rule.coarse)).abs()
                     change += (fine - arc * ((values @ rule.coarse) @ rule.fine)).abs()
-    return Estimate(value, change)
+            beyond = torch.maximum(beyond, values[..., -1].detach().abs().amax(-1))
+    return Estimate(value, change, beyond)
 
 
 def _bends(kinks: Collection[float]) -> list[float]:
     return sorted({abs(kink) for kink in kinks if kink})
 
 
-def _radial_cuts(bends: Sequence[tuple[Tensor, float]]) -> list[tuple[Tensor, Tensor]]:
+def _radial_cuts(
+    bends: Sequence[tuple[Tensor, float]], reach: float
+) -> list[tuple[Tensor, Tensor]]:
     """Pieces of (0, reach), cut where width * rho is a bend."""
     if not bends:
         return []
     widths = torch.stack([bend / width.clamp_min(1e-300) for width, bend in bends])
-    cuts = widths.clamp(max=_REACH).sort(0).values
-    zero, end = torch.zeros_like(cuts[:1]), torch.full_like(cuts[:1], _REACH)
+    cuts = widths.clamp(max=reach).sort(0).values
+    zero, end = torch.zeros_like(cuts[:1]), torch.full_like(cuts[:1], reach)
     edges = torch.cat([zero, cuts, end]).unbind(0)
     return list(itertools.pairwise(edges))
 

@@ -1,0 +1,128 @@
+"""Functions without a closed form: all ways of computing them, seen from outside."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from networks import stack
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+import farfield as ff
+from farfield.errors import AccuracyWarning
+from farfield.infinite.angles import Angle
+from farfield.infinite.duals.nodes import tanh_sinh
+from farfield.infinite.duals.numeric import TOLERANCE, Numeric
+from farfield.infinite.duals.polar import Pairs, pair_expectation
+from farfield.infinite.pairs import Rows
+
+ALL = slice(None)
+CASES = {
+    "tanh": (torch.tanh, lambda u: 1 - torch.tanh(u) ** 2, ()),
+    "silu": (F.silu, lambda u: torch.sigmoid(u) * (1 + u * torch.sigmoid(-u)), ()),
+    "elu": (F.elu, lambda u: torch.where(u > 0, 1.0, torch.exp(u.clamp(max=0.0))), (0.0,)),
+    "hardswish": (
+        F.hardswish,
+        lambda u: torch.where(u < -3, 0.0, torch.where(u > 3, 1.0, (2 * u + 3) / 6)),
+        (-3.0, 3.0),
+    ),
+}
+NETWORKS = {
+    "tanh": lambda: stack(1, nn.Tanh),
+    "silu, norm before": lambda: stack(1, nn.SiLU, "before"),
+    "elu, norm after": lambda: stack(1, nn.ELU, "after"),
+    "hardswish": lambda: stack(1, nn.Hardswish),
+    "hardtanh, norm before": lambda: stack(1, nn.Hardtanh, "before"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("variance", "tolerance"), [(1e-4, 1e-12), (1.0, 1e-12), (10.0, 1e-12), (1e4, 1e-10)]
+)
+def test_every_angle_at_every_width(name, variance, tolerance) -> None:
+    # Against quadrature in two dimensions with many nodes and the slopes written out, which is
+    # itself good to the tolerance relative to the roots.
+    function, slope, kinks = CASES[name]
+    if len(kinks) > 1 and variance > 1:
+        tolerance = 1e-10
+    numeric = Numeric(function, kinks, name)
+    r1 = variance**0.5 * torch.tensor([0.5, 1.0], dtype=torch.float64)
+    r2 = variance**0.5 * torch.tensor([0.97, 1.0, 0.6], dtype=torch.float64)
+    theta = torch.tensor([[1e-3, 0.05, 0.4], [1.3, math.pi - 0.1, 1e-7]], dtype=torch.float64)
+    angle = Angle(2 * torch.sin(theta / 2) ** 2, 2 * torch.cos(theta / 2) ** 2, torch.cos(theta))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        law = numeric.rows(Rows(r1, r2)).tile(ALL, ALL)
+        found = [
+            numeric.second(law, angle), numeric.slope(law, angle), numeric.gain(law, angle)
+        ]  # fmt: skip
+    pairs = Pairs(r1.repeat_interleave(3), r2.repeat(2), theta.flatten(), math.pi - theta.flatten())
+    rule = tanh_sinh(200 if len(kinks) < 2 else 140)
+    roots = (law.root, law.slope_root, law.gain_root)
+    functions = (function, slope, lambda u: u * slope(u))
+    for got, root, f in zip(found, roots, functions, strict=True):
+        exact = pair_expectation(f, pairs, kinks, rule).value.reshape(2, 3) / root.outer()
+        assert (got - exact).abs().max() <= tolerance
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_in_the_inputs(name, x) -> None:
+    limit = ff.infinite_width(NETWORKS[name]().eval(), weight_var=2.0, bias_var=0.1)
+    # A pair at a large angle, one that is near, and one that is nearly antipodal.
+    first, second = x[:1].clone(), torch.cat([x[2:3], x[:1] * 1.1 + 0.05, 0.05 - x[:1] * 0.9])
+    first, second = first.requires_grad_(), second.requires_grad_()
+    torch.autograd.gradcheck(
+        lambda a, b: limit(a, b), (first, second), atol=1e-6, rtol=1e-5, fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_are_finite_at_equal_and_zero_inputs(name, x) -> None:
+    limit = ff.infinite_width(NETWORKS[name]().eval(), weight_var=2.0, bias_var=0.1)
+    batch = torch.cat([x[:2], x[:1], -x[:1], 0 * x[:1]]).requires_grad_()
+    for matrix in limit(batch, torch.cat([x[:2], 0 * x[:1]])):
+        (gradient,) = torch.autograd.grad(matrix.sum(), batch, retain_graph=True)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_half_of_a_symmetric_tile_is_enough(name, x) -> None:
+    limit = ff.infinite_width(NETWORKS[name]().eval(), weight_var=2.0, bias_var=0.1)
+    close = torch.cat([x, x[:2] + 0.02, 0 * x[:1], -x[:1]])
+    for whole, one, two in zip(
+        limit(close), limit(close, close.clone()), limit(close, close.flip(0)), strict=True
+    ):
+        # As close as the rounding of angles between nearly equal inputs allows.
+        torch.testing.assert_close(one, whole, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(two.flip(1), whole, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_single_precision(name, x) -> None:
+    limit = ff.infinite_width(NETWORKS[name]().eval(), weight_var=2.0, bias_var=0.1)
+    for exact, rough in zip(limit(x), limit(x.float()), strict=True):
+        assert rough.dtype == torch.float32
+        size = exact.diagonal().sqrt().outer(exact.diagonal().sqrt())
+        assert ((rough.double() - exact).abs() / size).max() <= 2e-6
+
+
+def test_the_warning_says_what_to_do() -> None:
+    hidden = Numeric(lambda u: torch.where(u > 0.37, u, 0.0), (), "my_step")
+    r = torch.tensor([1.0], dtype=torch.float64)
+    angle = Angle(torch.tensor([[0.01]], dtype=torch.float64))
+    with pytest.warns(AccuracyWarning) as caught:
+        law = hidden.rows(Rows(r, 2 * r)).tile(ALL, ALL)
+    with pytest.warns(AccuracyWarning) as more:
+        hidden.second(law, angle)
+    for warning in (*caught, *more):
+        text = str(warning.message)
+        assert "my_step" in text
+        assert f"{TOLERANCE:.0e}" in text
+        assert "monte_carlo()" in text
