@@ -53,6 +53,18 @@ def test_the_tile_follows_the_budget() -> None:
     assert tile_side(4, 2**40) == kernel_module._LONGEST_SIDE
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_refuses_inputs_that_are_not_finite(cubic, bad) -> None:
+    x = torch.randn(5, 3)
+    x[2, 1] = bad
+    for call in (lambda: cubic(x), lambda: cubic(x[:2], x), lambda: cubic.diagonal(x)):
+        with pytest.raises(SettingsError, match="1 of the 15 numbers"):
+            call()
+    whole = torch.ones(2, 3, dtype=torch.int64)
+    with pytest.raises(SettingsError, match=r"floating-point.*int64"):
+        kernel_module.evaluate(cubic._prepare, whole, None, [None])
+
+
 def test_writes_into_a_tensor_and_a_memory_map(cubic, tmp_path) -> None:
     x1, x2 = torch.randn(5, 3), torch.randn(4, 3)
     out = torch.empty(5, 4)

@@ -35,6 +35,7 @@ class Tiles:
         values: Rows and columns of a tile -> one matrix per kernel.
         diagonals: One (n,) per kernel: ``k(x, x)`` of each row of the first block.
         parallel: Whether several threads may compute tiles at once, without gradients.
+        entry_size: Bytes that one intermediate array takes for a pair.
         write: A faster way for float64 matrices on the CPU, if there is one: rows, columns, where
             to write the tiles, and where their mirror images (nowhere if empty); a tile that
             is its own mirror image is completed below its diagonal.
@@ -43,6 +44,7 @@ class Tiles:
     values: Callable[[slice, slice], Sequence[Tensor]]
     diagonals: Callable[[], Sequence[Tensor]]
     parallel: bool = False
+    entry_size: int = 8
     write: Callable[[slice, slice, Sequence[Tensor], Sequence[Tensor]], None] | None = None
 
 
@@ -160,7 +162,6 @@ def evaluate(
     _check_batches(x1, other)
     targets = [_target(out, x1, len(other)) for out in outs]
     threads = torch.get_num_threads() if x1.device.type == "cpu" else 1
-    side = tile_side(x1.element_size() * threads, memory_budget)
     with _pool(threads) as pool:
         for rows in _slices(len(x1), _LONGEST_BLOCK):
             for columns in _slices(len(other), _LONGEST_BLOCK):
@@ -176,6 +177,7 @@ def evaluate(
                     same,
                     torch.is_inference_mode_enabled(),
                 )
+                side = tile_side(tiles.entry_size * threads, memory_budget)
                 places = _places(rows, columns, side, half=same)
                 for _ in pool.map(fill, places) if tiles.parallel and pool else map(fill, places):
                     pass
@@ -185,9 +187,9 @@ def evaluate(
     return targets
 
 
-def tile_side(element_size: int, memory_budget: int) -> int:
-    """Rows and columns of a tile whose arrays of ``element_size`` bytes fit the budget."""
-    entries = memory_budget // (_LIVE_ARRAYS * element_size)
+def tile_side(entry_size: int, memory_budget: int) -> int:
+    """Rows and columns of a tile whose arrays of ``entry_size`` bytes a pair fit the budget."""
+    entries = memory_budget // (_LIVE_ARRAYS * entry_size)
     return max(1, min(_LONGEST_SIDE, int(entries**0.5)))
 
 
@@ -277,6 +279,12 @@ def _check_batches(x1: Tensor, x2: Tensor) -> None:
             f"A kernel compares real floating-point inputs; these are {x1.dtype}. Convert them, "
             f"such as with x.double()."
         )
+    for x in (x1, x2):
+        if not bool(x.isfinite().all()):
+            raise SettingsError(
+                f"{int((~x.isfinite()).sum())} of the {x.numel()} numbers of the inputs are NaN or "
+                "infinite; a kernel needs finite inputs. Remove or fill those rows."
+            )
     if x1.dtype != x2.dtype or x1.device != x2.device:
         raise SettingsError(
             f"The batches must agree in dtype and device; these are {x1.dtype} on {x1.device} and "

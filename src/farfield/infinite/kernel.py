@@ -107,6 +107,7 @@ class InfiniteWidth:
                 for kernel in kernels
             ],
             parallel=not any(root.requires_grad for root in roots),
+            entry_size=8 * program.positions,
             write=fused.run if fused else None,
         )
 

@@ -129,6 +129,17 @@ class Program:
             if name not in kept:
                 self.done_after[number].append(name)
 
+    @property
+    def positions(self) -> int:
+        """How many values one array holds for a pair, at most: one for each position."""
+        found = [
+            part.left.shape[: -2 if isinstance(part, Vectors) else -1].numel()
+            for step in self.steps
+            for part in step.arguments
+            if isinstance(part, Rows)
+        ]
+        return max([1, *found])
+
     def tile(self, rows: slice, columns: slice) -> list[Tensor]:
         """The outputs for these rows and columns."""
         values: dict[int, Any] = {}

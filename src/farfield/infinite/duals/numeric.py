@@ -33,6 +33,11 @@ _RULES = (
     *((tanh_sinh(half), 0.01 * TOLERANCE) for half in (72, 100, 140, 200)),
 )
 _RULE_OF_ROWS = tanh_sinh(200)  # rows are few, so they get many nodes at once
+_ROWS_AT_ONCE = 512
+# What happens at |u| of the order 1 is lost to the nodes of Gaussians wider than this; there
+# the integrals are cut at these scales.
+_WIDE = 1e3
+_SCALES = (0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,11 +125,28 @@ class Numeric(Smooth):
         return u * self._slope(u)
 
     def _expect(self, function: Function, r: Tensor) -> Tensor:
-        rows = r.double()
-        estimate = expectation(function, rows, self.bends, _RULE_OF_ROWS)
-        size = expectation(lambda u: function(u).abs(), rows.detach(), self.bends, _RULE_OF_ROWS)
+        rows = r.double().reshape(-1)
+        if not rows.requires_grad and len(rows) and bool((rows == rows[0]).all()):
+            return self._expect_rows(function, rows[:1]).to(r.dtype).expand(r.shape).clone()
+        parts = [self._expect_rows(function, part) for part in rows.split(_ROWS_AT_ONCE)]
+        return torch.cat(parts).reshape(r.shape).to(r.dtype)
+
+    def _expect_rows(self, function: Function, rows: Tensor) -> Tensor:
+        wide = rows.detach() > _WIDE
+        value = torch.zeros_like(rows)
+        for chosen, cuts in [(~wide, self.bends), (wide, (*self.bends, *_SCALES))]:
+            if bool(chosen.any()):
+                part = self._expect_between(function, rows[chosen], cuts)
+                value = value.index_put((chosen,), part)
+        return value
+
+    def _expect_between(
+        self, function: Function, rows: Tensor, cuts: Collection[float]
+    ) -> Tensor:
+        estimate = expectation(function, rows, cuts, _RULE_OF_ROWS)
+        size = expectation(lambda u: function(u).abs(), rows.detach(), cuts, _RULE_OF_ROWS)
         self._check(_errors(estimate, size.value))
-        return estimate.value.to(r.dtype)
+        return estimate.value
 
     def _expect_pairs(
         self, function: Function, series: Series, r: Rows, angle: Angle, root: Rows
