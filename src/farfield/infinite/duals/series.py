@@ -28,6 +28,7 @@ ROUNDING = 4e-15  # of a tail, relative to the whole
 _EXTRA = 2  # coefficients that only the gradient needs
 _FIRST_TRY = 128  # terms: usually enough, and quickly found
 _ENTRIES = 2**21  # coefficients kept at once
+_FEW = 512  # rows, up to which the longest series costs less than what it saves
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,8 @@ def expand(
         root.left.flatten() if same else torch.cat([root.left.flatten(), root.right.flatten()])
     )
     scale = torch.ones_like(sizes).index_put((place,), squares.detach().double())
-    affordable = [n for n in LENGTHS if n * len(every) <= _ENTRIES or n <= _FIRST_TRY]
+    lengths = LENGTHS if len(every) <= _FEW else LENGTHS[:-1]
+    affordable = [n for n in lengths if n * len(every) <= _ENTRIES or n <= _FIRST_TRY]
     for length in sorted({min(_FIRST_TRY, affordable[-1]), affordable[-1]}):
         found = coefficients(function, sizes, kinks, length + _EXTRA)
         shares = safe_divide(found.values, scale[:, None].expand_as(found.values)).square()
