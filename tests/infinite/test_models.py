@@ -113,7 +113,6 @@ def test_what_is_refused_says_why() -> None:
     refused(stack(1, lambda: nn.Sequential(nn.ReLU(), nn.LayerNorm(4), nn.ReLU())), "not Gaussian")
     refused(nn.Sequential(nn.Linear(3, 4), nn.Softmax(-1)), "softmax")
     refused(Elementwise(lambda x: x @ torch.ones(3, 3).double()), "matmul")
-    refused(nn.Sequential(nn.Linear(3, 4), Elementwise(lambda x: (x, x))), "type tuple")
     norm = nn.LayerNorm(4)
     nn.init.constant_(norm.weight, 2.0)
     refused(nn.Sequential(nn.Linear(3, 4), norm), "initialisation")

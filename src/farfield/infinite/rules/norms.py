@@ -67,7 +67,7 @@ def rms_norm(
     return x.with_law(_normalised(x.law, float(floor), weight, None, centred=False))
 
 
-@RULES.register(
+@RULES.refuse(
     F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm, F.group_norm,
     torch.group_norm, F.local_response_norm,
 )  # fmt: skip
