@@ -3,7 +3,7 @@
 Run it with ``make accuracy``; it takes a few minutes on one thread and writes nothing. Multilayer
 perceptrons of 1, 3 and 50 hidden layers, with and without biases and norms, are evaluated at
 pairs of inputs: generic, equal, antipodal, 1e-8 to 1e-4 of their norm apart, tiny, huge. Both
-kernels are compared with the formulas of ``tests/infinite/reference.py`` in 60 digits, which share
+kernels are compared with the formulas of ``tests/infinite/reference.py`` in 200 digits, which share
 no code with the library; those of functions without a closed form (at one layer, generic pairs)
 with integrals in extended precision.
 

@@ -37,7 +37,6 @@ def nested(module: nn.Module) -> nn.Module:
         (Elementwise(lambda x: x.numpy()), "numpy", ""),
         (Elementwise(lambda x: x if x.sum() > 0 else -x), "sum", ""),
         (Elementwise(lambda x: x * torch.ones(4)), r"mul with a tensor of shape \(4,\)", "law"),
-        (Elementwise(lambda x: torch.cat([x, torch.ones(2, 1)], -1)), "cat with a tensor", ""),
         (Elementwise(lambda x: x.flatten(0)), "flatten of the batch", "Rows"),
     ],
 )
