@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 
-.PHONY: help demo test lint format bench bench-peers clean
+.PHONY: help demo test lint format accuracy bench bench-peers clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
 	@echo "make test    all tests, with coverage"
 	@echo "make lint    format, lint, types, floors"
 	@echo "make format  rewrite the sources in the project's format"
+	@echo "make accuracy  the kernels' errors against 200 digits (a few minutes)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 
@@ -36,6 +37,9 @@ lint: .venv/.ready
 format: .venv/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+accuracy: .venv/.ready
+	$(BIN)/python benchmarks/accuracy.py
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py

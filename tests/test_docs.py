@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_python_example_of_the_readme(
+def test_python_examples_of_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    assert len(blocks) == 1
+    assert len(blocks) == 2
     monkeypatch.chdir(tmp_path)
-    exec(compile(blocks[0], "README.md", "exec"), {})
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
     assert "Take " in capsys.readouterr().out
     assert (tmp_path / "diabetes-report" / "report.html").exists()
 

@@ -60,6 +60,7 @@ class RuleTable:
         self.reading = reading
         self.way_out = way_out
         self._rules: dict[Callable[..., Any], Rule] = {}
+        self._refusals: set[Callable[..., Any]] = set()
 
     def register(self, *functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
         """Decorate the rule that stands for these functions; it takes their arguments.
@@ -78,13 +79,29 @@ class RuleTable:
 
         return decorate
 
+    def refuse(self, *functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
+        """Decorate a rule that only says why these functions can have none.
+
+        Args:
+            functions: All spellings.
+
+        Returns:
+            The decorator, which leaves the rule as it is.
+        """
+        self._refusals.update(functions)
+        return self.register(*functions)
+
     def find(self, function: Callable[..., Any]) -> Rule | None:
         """The rule of a function, if there is one."""
         return self._rules.get(function)
 
     def names(self) -> list[str]:
         """The names of all functions with a rule, sorted."""
-        return sorted({_name(function) for function in self._rules})
+        return sorted({_name(function) for function in self._rules.keys() - self._refusals})
+
+    def refused(self) -> list[str]:
+        """The names of the functions that are known to have none, sorted."""
+        return sorted({_name(function) for function in self._refusals})
 
     def nearest(self, operation: str) -> list[str]:
         """The functions with a rule whose names are most like this one."""

@@ -166,6 +166,7 @@ def spread(deviation: Rows, mean: Rows, a: Angle) -> Angle:
     unit = safe_divide(torch.ones_like(outer), outer)
     apart = ((a.apart - turned) * unit).clamp(0.0, 2.0)
     cosine = torch.where(apart < 0.5, 1.0 - apart, (a.cosine - mean.outer()) * unit)
+    cosine = cosine.clamp(-1.0, 1.0)  # else 1 + cos is negative by rounding, and its root NaN
     return Angle(apart, 1.0 + cosine, cosine)
 
 
@@ -210,15 +211,23 @@ class Directions(Bundle):
 
         For close pairs ``1 - cos = |x1/|x1| - x2/|x2||^2 / 2`` is taken from the difference.
         """
-        cosine = self.unit.left @ self.unit.right.mT
+        cosine = self.cosine()
         apart, together = self._patched(1.0 - cosine, 1.0), self._patched(1.0 + cosine, -1.0)
         return Angle(apart, together, cosine)
+
+    def cosine(self) -> Tensor:
+        """In a tile: the cosines. That of two zero vectors is 1: they are equal."""
+        cosine = self.unit.left @ self.unit.right.mT
+        left, right = self.norm.left == 0, self.norm.right == 0
+        if bool(left.any()) and bool(right.any()):
+            cosine = cosine.masked_fill(left & right.mT, 1.0)
+        return cosine
 
     def _patched(self, rough: Tensor, sign: float) -> Tensor:
         """``rough``, with |unit1 - sign * unit2|^2 / 2 instead wherever it is small."""
         if not rough.numel() or float(rough.detach().amin()) >= _CLOSE:
             return rough
-        close = (rough.detach() < _CLOSE).nonzero()
+        close = ((rough.detach() < _CLOSE) & (self.norm.left > 0)).nonzero()
         pieces = []
         for part in torch.split(close, max(1, _PATCH // self.unit.left.shape[-1])):
             *positions, i, j = part.unbind(-1)

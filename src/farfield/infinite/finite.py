@@ -13,7 +13,10 @@ from torch.func import functional_call, jacrev
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Variance
 from farfield.infinite.limit_tensor import Parameterization
+from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
 from farfield.infinite.variances import VarianceChoice, measured, parameter_variances
+
+_RANDOM_OR_TIED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,16 @@ def monte_carlo(
     weight_var: VarianceChoice = None,
     bias_var: VarianceChoice = None,
     parameterization: Parameterization = "ntk",
+    output: OutputChoice = None,
     generator: torch.Generator | None = None,
 ) -> MonteCarlo:
     r"""Estimate both kernels from finite networks: what to do when there is no exact rule.
 
     Each draw takes new weights ``W ~ N(0, weight_var / fan_in)`` and biases ``b ~ N(0,
     bias_var)`` for every matrix and every vector of the linear layers; the parameters of norms
-    and single numbers stay as they are. The kernels are means over the outputs. They are those
-    of networks of the widths that the model has, which differ from the limit by terms of order
-    1 / width.
+    and single numbers stay as they are. The kernels are means over all units of the outputs. They
+    are those of networks of the widths that the model has, which differ from the limit by terms
+    of order 1 / width.
 
     Args:
         model: Any module; it is not changed.
@@ -60,13 +64,14 @@ def monte_carlo(
         weight_var: As of :func:`farfield.infinite_width`.
         bias_var: Likewise.
         parameterization: Likewise.
+        output: Likewise.
         generator: Source of randomness.
 
     Returns:
         Means and standard errors.
 
     Raises:
-        SettingsError: Fewer than two draws.
+        SettingsError: Fewer than two draws; dropout or batch statistics in training mode.
 
     Example:
         >>> import torch, farfield as ff
@@ -78,9 +83,10 @@ def monte_carlo(
     """
     if draws < 2:
         raise SettingsError(f"draws is {draws}; a standard error needs at least 2.")
+    _check_mode(model)
     weights, biases = parameter_variances(model, weight_var, bias_var)
     plan = _plan(model, weights, biases)
-    other = x1 if x2 is None else x2
+    batches = [x1] if x2 is None or x2 is x1 else [x1, x2]
     samples = []
     for _ in range(draws):
         parameters = _draw(model, plan, x1, generator)
@@ -89,12 +95,12 @@ def monte_carlo(
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
-        jacobians = [
-            _features(model, parameters, trained, plan, x, parameterization) for x in (x1, other)
+        features = [
+            _features(model, parameters, trained, plan, x, parameterization, output)
+            for x in batches
         ]
-        samples.append(
-            torch.stack([left @ right.T for left, right in zip(*jacobians, strict=True)])
-        )
+        pairs = zip(features[0], features[-1], strict=True)
+        samples.append(torch.stack([left @ right.T for left, right in pairs]))
     values = torch.stack(samples)
     mean, error = values.mean(0), values.std(0) / draws**0.5
     return MonteCarlo(mean[0], mean[1], error[0], error[1])
@@ -130,7 +136,22 @@ def _draw(
             )
             values = values * plan[name]
         drawn[name] = values
+    for name, buffer in model.named_buffers():
+        drawn[name] = buffer.to(like) if buffer.is_floating_point() else buffer.clone()
     return drawn
+
+
+def _check_mode(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, _RANDOM_OR_TIED)
+            and module.training
+            and getattr(module, "p", 1.0) > 0
+        ):
+            raise SettingsError(
+                f"The module {name!r} ({type(module).__name__}) is in training mode, where it is "
+                f"random or ties the inputs of a batch together; call model.eval() first."
+            )
 
 
 def _features(
@@ -140,16 +161,20 @@ def _features(
     plan: Mapping[str, float],
     x: Tensor,
     parameterization: Parameterization,
+    output: OutputChoice,
 ) -> tuple[Tensor, Tensor]:
     """Outputs and weighed gradients, each (n, features), whose inner products are the kernels."""
 
-    def outputs(values: dict[str, Tensor]) -> Tensor:
-        result: Tensor = functional_call(model, {**parameters, **values}, (x,))
-        return result.reshape(len(x), -1)
+    def outputs(values: Mapping[str, Tensor]) -> Tensor:
+        result = functional_call(model, {**parameters, **values}, (x,))
+        parts = outputs_of(result, output)
+        for name, part in parts.items():
+            check_rows(name, part, len(x), Tensor)
+        return torch.cat([part.reshape(len(x), -1) for part in parts.values()], 1)
 
-    value = outputs(dict(trained))
+    value = outputs(trained)
     root = float(value.shape[1]) ** -0.5
-    jacobian = jacrev(outputs)(dict(trained))
+    jacobian = jacrev(outputs)(dict(trained)) if trained else {}
     rows = []
     for name, gradient in jacobian.items():
         # In the NTK parametrisation W = std w with w ~ N(0, 1), so df/dw = std df/dW.

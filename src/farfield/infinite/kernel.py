@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from farfield.errors import SettingsError
 from farfield.infinite import rules
 from farfield.infinite.gram import constant
-from farfield.infinite.laws import Mixed, mixed
-from farfield.infinite.limit_tensor import (
-    RULES,
-    LimitTensor,
-    Parameterization,
-    Reading,
-    input_tensor,
-)
+from farfield.infinite.laws import Mixed, blend, mixed, positions
+from farfield.infinite.limit_tensor import LimitTensor, Parameterization, Reading, input_tensor
 from farfield.infinite.native import fuse
+from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
 from farfield.infinite.pairs import Program
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
@@ -46,8 +43,10 @@ class InfiniteWidth:
         bias_var: VarianceChoice,
         parameterization: Parameterization,
         memory_budget: int,
+        output: OutputChoice = None,
     ) -> None:
         self._model = model
+        self._output = output
         self._weights, self._biases = parameter_variances(model, weight_var, bias_var)
         self._parameterization = parameterization
         self._memory_budget = memory_budget
@@ -117,16 +116,15 @@ class InfiniteWidth:
         reading = Reading(self._weights, self._biases, names, self._parameterization)
         first = _wide(x1)
         second = first if x2 is x1 else _wide(x2)
-        with following(self._model):
-            output = self._model(input_tensor(first, second, x1.dtype, reading))
-        if not isinstance(output, LimitTensor):
-            raise RULES.unsupported(
-                f"an output of type {type(output).__name__}",
-                "The model must return one tensor that depends on its input.",
-            )
-        if output.shape[0] != len(x1) + len(x2):
-            raise RULES.unsupported("an output without the batch dimension")
-        return mixed(output.law)
+        # Copies of the buffers, for modules that count how often they are called.
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        inputs = (input_tensor(first, second, x1.dtype, reading),)
+        with following(self._model), torch.random.fork_rng(devices=[]):
+            result = functional_call(self._model, buffers, inputs)
+        outputs = outputs_of(result, self._output)
+        for name, output in outputs.items():
+            check_rows(name, output, len(x1) + len(x2), LimitTensor)
+        return _all_units(list(outputs.values()))
 
 
 def infinite_width(
@@ -135,6 +133,7 @@ def infinite_width(
     bias_var: VarianceChoice = None,
     parameterization: Parameterization = "ntk",
     memory_budget: int = MEMORY_BUDGET,
+    output: OutputChoice = None,
 ) -> InfiniteWidth:
     r"""The exact kernels of a model whose hidden layers are infinitely wide.
 
@@ -152,6 +151,9 @@ def infinite_width(
             with, so that the kernel is finite; ``"standard"`` counts it plainly, with the
             model's actual widths.
         memory_budget: Bytes for the intermediate arrays of a tile.
+        output: Which output, where ``forward`` returns several: an index of a tuple or list, a
+            key of a mapping. ``None`` takes the mean over the units of all of them. The units
+            of one tensor all have the same kernel, that of any one of them.
 
     Returns:
         An object with the kernels ``nngp`` and ``ntk``.
@@ -173,12 +175,20 @@ def infinite_width(
         raise SettingsError(
             f"The parameterization is {parameterization!r}; choose 'ntk' or 'standard'."
         )
-    return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget)
+    return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget, output)
 
 
 def _wide(x: Tensor) -> Tensor:
     """The inputs in float64: single precision would not survive fifty layers."""
     return x if x.device.type == "mps" else x.double()  # Apple's GPUs have no float64
+
+
+def _all_units(outputs: Sequence[LimitTensor]) -> Mixed:
+    """The moments of a unit of these outputs; of several outputs, of one picked at random."""
+    if len(outputs) == 1:
+        return mixed(outputs[0].law)
+    parts = [(part, x.shape[-1]) for x in outputs for part in positions(mixed(x.law))]
+    return blend([part for part, _ in parts], [width for _, width in parts])
 
 
 def _over_positions(values: Tensor) -> Tensor:

@@ -128,7 +128,12 @@ class Smooth(Activation):
         theorem, ``R1 R2 (1 - cos) = r1 r2 (1 - c) E[phi' phi'] + ((r1 - r2)^2 g1 g2
         - (R1 - R2)^2) / 2``, up to terms of fourth order in the distance.
         """
-        cosine = self.second(law, angle)
+        # Rounding must not take it beyond 1, where roots of 1 - cos would be NaN.
+        cosine = self.second(law, angle).clamp(-1.0, 1.0)
+        if bool((law.r.left == 0).any()) and bool((law.r.right == 0).any()):
+            # Nothing but a direction is left of two zeros: that which small inputs would have.
+            nothing = (law.root.left == 0) & (law.root.right == 0)
+            cosine = torch.where(nothing, angle.cosine, cosine)
         apart, together = 1.0 - cosine, 1.0 + cosine
         near, equal = _near(law.r, angle.apart), is_equal(law.r, angle)
         if bool((near & ~equal).any()):

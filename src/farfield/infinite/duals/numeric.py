@@ -140,9 +140,7 @@ class Numeric(Smooth):
                 value = value.index_put((chosen,), part)
         return value
 
-    def _expect_between(
-        self, function: Function, rows: Tensor, cuts: Collection[float]
-    ) -> Tensor:
+    def _expect_between(self, function: Function, rows: Tensor, cuts: Collection[float]) -> Tensor:
         estimate = expectation(function, rows, cuts, _RULE_OF_ROWS)
         size = expectation(lambda u: function(u).abs(), rows.detach(), cuts, _RULE_OF_ROWS)
         self._check(_errors(estimate, size.value))

@@ -58,7 +58,7 @@ class Fused:
         run = library.load()
         assert run is not None
         tall, wide = rows.stop - rows.start, columns.stop - columns.start
-        cosines = [d.unit.left[rows] @ d.unit.right[columns].mT for d in self._inputs]
+        cosines = [directions.tile(rows, columns).cosine() for directions in self._inputs]
         outputs = (library.Output * len(tiles))()
         for number, tile in enumerate(tiles):
             outputs[number].values, outputs[number].stride = tile.data_ptr(), tile.stride(0)

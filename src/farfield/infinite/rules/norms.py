@@ -69,7 +69,7 @@ def rms_norm(
     return _on_units(x, "rms_norm", float(floor), weight, None, centred=False)
 
 
-@RULES.register(
+@RULES.refuse(
     F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm, F.group_norm,
     torch.group_norm, F.local_response_norm,
 )  # fmt: skip
