@@ -34,6 +34,7 @@ typedef struct {
 
 #define CLOSE 1e-4
 #define TERMS 18
+#define GROUP 16 /* rows whose mirror image is written together */
 
 /* |a/|a| - sign b/|b||^2 / 2 without cancellation: see Directions in angles.py. */
 static double gap(const Input *in, ptrdiff_t i, ptrdiff_t j, double sign)
@@ -251,24 +252,27 @@ static void store(int n, double left, const double *restrict right, const double
         out[j] = a[j] * left * right[j];
 }
 
-/* Write the transposed tile, or complete a tile on the diagonal (its own mirror). Squares of eight
-   go through the fastest cache, so that each line of the mirror is written whole. */
-static void reflect(const Output *out, int rows, int columns)
+/* Write some rows of the tile into the columns of its mirror image, or, for a tile on the diagonal,
+   which is its own mirror image, below the diagonal. Squares of eight go through the fastest cache,
+   so that each line of the mirror is written whole. */
+static void reflect(const Output *out, int start, int stop, int columns)
 {
     enum { SIDE = 8 };
     const int own = out->mirror == out->values;
     for (int j0 = 0; j0 < columns; j0 += SIDE)
-        for (int i0 = 0; i0 < rows && (!own || i0 <= j0); i0 += SIDE) {
-            const int tall = rows - i0 < SIDE ? rows - i0 : SIDE;
+        for (int i0 = start; i0 < stop && (!own || i0 <= j0); i0 += SIDE) {
+            const int tall = stop - i0 < SIDE ? stop - i0 : SIDE;
             const int wide = columns - j0 < SIDE ? columns - j0 : SIDE;
             double square[SIDE][SIDE];
             for (int i = 0; i < tall; i++)
                 for (int j = 0; j < wide; j++)
                     square[j][i] = out->values[(i0 + i) * out->stride + j0 + j];
-            for (int j = 0; j < wide; j++)
-                for (int i = 0; i < tall; i++)
-                    if (!own || i0 + i < j0 + j)
-                        out->mirror[(j0 + j) * out->mirror_stride + i0 + i] = square[j][i];
+            for (int j = 0; j < wide; j++) {
+                double *line = out->mirror + (j0 + j) * out->mirror_stride + i0;
+                const int count = own && j0 + j - i0 < tall ? j0 + j - i0 : tall;
+                for (int i = 0; i < count; i++)
+                    line[i] = square[j][i];
+            }
         }
 }
 
@@ -355,8 +359,13 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
                 break;
             }
         }
+        /* While they are in the cache; a tile that is its own mirror must be finished first. */
+        if ((i + 1) % GROUP == 0 || i + 1 == rows)
+            for (int k = 0; k < n_outputs; k++)
+                if (outputs[k].mirror && outputs[k].mirror != outputs[k].values)
+                    reflect(outputs + k, i / GROUP * GROUP, i + 1, columns);
     }
     for (int k = 0; k < n_outputs; k++)
-        if (outputs[k].mirror)
-            reflect(outputs + k, rows, columns);
+        if (outputs[k].mirror == outputs[k].values)
+            reflect(outputs + k, 0, rows, columns);
 }
