@@ -11,6 +11,7 @@ import tempfile
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -47,7 +48,18 @@ class Step(ctypes.Structure):
         ("right1", _Pointer),
         ("left2", _Pointer),
         ("right2", _Pointer),
+        ("left3", _Pointer),
+        ("right3", _Pointer),
+        ("left4", _Pointer),
+        ("right4", _Pointer),
     )
+    CODES: ClassVar[dict[str, int]] = {
+        name: number
+        for number, name in enumerate(
+            "input mix mix_constant spread rectify layer cosine together multiply weigh fill "
+            "store".split()
+        )
+    }
 
 
 class Input(ctypes.Structure):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,13 @@ from torch import Tensor
 from farfield.infinite import angles, gram
 from farfield.infinite.angles import Directions
 from farfield.infinite.duals.rectified import Rectified
+from farfield.infinite.native.layers import find_layers
 from farfield.infinite.native.library import Step
+from farfield.infinite.native.registers import allocate, drop_dead_forms
 from farfield.infinite.pairs import Deferred, Program, Rows
 
-_NAMES = "input mix mix_constant spread rectify cosine together multiply weigh fill store"
-_CODES = {name: number for number, name in enumerate(_NAMES.split())}
-_READ = ("a", "together_a", "cosine_a", "b", "together_b", "cosine_b")
-_WRITTEN = ("out", "together_out", "cosine_out", "slope")
 _TERMS = {"plain": 0, "apart": 1, "product": 2}
+_SHORT = 1e-3  # where a constant is at least this share, 1 - apart has all digits of the cosine
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,13 @@ def lower(program: Program) -> Lowered | None:
     """The program in the library's terms; ``None`` if there are none for it."""
     lowering = _Lowering(program)
     try:
-        for step, done in zip(program.steps, program.done_after, strict=True):
+        for step in program.steps:
             lowering.add(step)
-            lowering.forget(done)
     except _UnknownError:
         return None
-    _drop_dead_forms(lowering.steps)
-    return Lowered(
-        lowering.steps, lowering.inputs, lowering.count, len(program.outputs), lowering.alive
-    )
+    steps = drop_dead_forms(lowering.steps)
+    registers = allocate(steps)
+    return Lowered(steps, lowering.inputs, registers, len(program.outputs), lowering.alive)
 
 
 class _UnknownError(Exception):
@@ -77,23 +74,28 @@ class _Place:
     cosine: int = -1
     term: str = "plain"
 
-    def all(self) -> list[int]:
-        return [register for register in (self.main, self.together, self.cosine) if register >= 0]
+    @property
+    def is_acute(self) -> bool:
+        return self.together < 0
+
+    @property
+    def is_short(self) -> bool:
+        return self.cosine < 0
 
 
 class _Lowering:
-    """Steps so far, and which registers hold what."""
+    """Steps so far, and which registers hold what: every value has registers of its own."""
 
     def __init__(self, program: Program) -> None:
         self.steps: list[Step] = []
         self.inputs: list[Directions] = []
         self.alive: list[Tensor] = []
-        self.count = 0
+        self._count = 0
         self._numbers = {id(output): number for number, output in enumerate(program.outputs)}
-        self._free: list[int] = []
         self._places: dict[int, _Place] = {}
-        self._holders: Counter[int] = Counter()
+        self._absorbed: set[int] = set()
         self._duals = _duals(program)
+        self._layers = find_layers(program)
         self._rules: dict[Any, Any] = {
             Directions.angle: self._input,
             angles.mix: self._mix,
@@ -107,44 +109,31 @@ class _Lowering:
 
     def add(self, step: Deferred[Any]) -> None:
         """Append what computes one deferred value."""
-        if id(step) in self._places:
-            return  # a rectifier's angle, slope and gain are computed together
+        if id(step) in self._places or id(step) in self._absorbed:
+            return  # computed together with something before it
         if step.function is gram.unscaled:
             root, cosine = step.arguments
-            extra: list[int] = []
-            number = self._number(self._of(cosine), extra)
-            self._emit("store", a=number, rows=[root], number=self._numbers[id(step)])
-            self._free += extra
+            number = self._number(self._of(cosine))
+            self._emit("store", number, rows=[root], number=self._numbers[id(step)])
         elif isinstance(getattr(step.function, "__self__", None), Rectified):
-            self._rectify(step)
+            if not self._whole_layer(step):
+                self._rectify(step)
         elif step.function in self._rules:
-            self._hold(step, self._rules[step.function](*step.arguments))
+            self._places[id(step)] = self._rules[step.function](*step.arguments)
         else:
             raise _UnknownError
-
-    def forget(self, names: list[int]) -> None:
-        """Free the registers of values that nothing needs any more."""
-        for name in names:
-            self._release(self._places.pop(name))
 
     def _of(self, deferred: Deferred[Any]) -> _Place:
         return self._places[id(deferred)]
 
-    def _hold(self, deferred: Deferred[Any], place: _Place) -> None:
-        self._places[id(deferred)] = place
-        self._holders.update(place.all())
+    def _new(self, count: int = 1) -> list[int]:
+        self._count += count
+        return list(range(self._count - count, self._count))
 
-    def _release(self, place: _Place) -> None:
-        for register in place.all():
-            self._holders[register] -= 1
-            if self._holders[register] <= 0:
-                self._free.append(register)
-
-    def _new(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self.count += 1
-        return self.count - 1
+    def _place(self, *, together: bool = False, cosine: bool = False) -> _Place:
+        """New registers."""
+        (main,) = self._new()
+        return _Place(main, self._new()[0] if together else -1, self._new()[0] if cosine else -1)
 
     def _emit(
         self,
@@ -155,7 +144,7 @@ class _Lowering:
         rows: list[Rows] | None = None,
         **others: float | int,
     ) -> None:
-        step = Step(code=_CODES[code], slope=-1)
+        step = Step(code=Step.CODES[code], slope=-1)
         for name, value in others.items():
             setattr(step, name, value)
         for name, place in (("a", a), ("b", b), ("out", out)):
@@ -172,79 +161,59 @@ class _Lowering:
 
     def _input(self, directions: Directions) -> _Place:
         _plain(directions.unit.left[..., 0])
-        out = _Place(self._new(), self._new(), self._new())
+        out = self._place(together=True, cosine=True)
         self._emit("input", out=out, number=len(self.inputs))
         self.inputs.append(directions)
         return out
 
     def _constant(self, like: Rows) -> _Place:
-        out = _Place(self._new())
+        out = self._place()
         self._emit("fill", out=out)
         return out
 
     def _mix(self, first: Rows, a: Deferred[Any], second: Rows, b: Deferred[Any]) -> _Place:
         one, two = self._of(a), self._of(b)
-        acute = one.together < 0 and two.together < 0
-        short = one.cosine < 0 and two.cosine < 0
-        out = _Place(self._new(), -1 if acute else self._new(), -1 if short else self._new())
-        extra: list[int] = []
-        one, two = (self._full(place, acute, short, extra) for place in (one, two))
+        acute, short = one.is_acute and two.is_acute, one.is_short and two.is_short
+        one, two = (self._full(place, not acute, not short) for place in (one, two))
+        out = self._place(together=not acute, cosine=not short)
         self._emit("mix", one, two, out, [first, second])
-        self._free += extra
         return out
 
-    def _full(self, place: _Place, acute: bool, short: bool, extra: list[int]) -> _Place:
-        """The angle with the forms that the other one has."""
-        together, cosine = place.together, place.cosine
-        for wanted, code, missing in [
-            (not acute, "together", together < 0), (not short, "cosine", cosine < 0)
-        ]:  # fmt: skip
-            if wanted and missing:
-                extra.append(self._new())
-                self._emit(code, place, out=_Place(extra[-1]))
-                if code == "together":
-                    together = extra[-1]
-                else:
-                    cosine = extra[-1]
-        return _Place(place.main, together, cosine)
+    def _full(self, place: _Place, together: bool, cosine: bool) -> _Place:
+        """The angle with these forms, if it does not have them."""
+        found = {"together": place.together, "cosine": place.cosine}
+        for code, wanted in (("together", together), ("cosine", cosine)):
+            if wanted and found[code] < 0:
+                out = self._place()
+                self._emit(code, place, out=out)
+                found[code] = out.main
+        return _Place(place.main, found["together"], found["cosine"])
 
     def _mix_constant(self, first: Rows, a: Deferred[Any], second: Rows) -> _Place:
         place = self._of(a)
-        out = _Place(
-            self._new(),
-            -1 if place.together < 0 else self._new(),
-            -1 if place.cosine < 0 else self._new(),
-        )
+        short = place.is_short or (place.is_acute and _least(second) > _SHORT)
+        out = self._place(together=not place.is_acute, cosine=not short)
         self._emit("mix_constant", place, out=out, rows=[first, second])
         return out
 
     def _spread(self, deviation: Rows, mean: Rows, a: Deferred[Any]) -> _Place:
-        extra: list[int] = []
-        full = self._full(self._of(a), acute=True, short=False, extra=extra)
-        out = _Place(self._new(), self._new(), self._new())
+        out = self._place(together=True, cosine=True)
+        full = self._full(self._of(a), together=False, cosine=True)
         self._emit("spread", full, out=out, rows=[deviation, mean])
-        self._free += extra
         return out
 
     def _cosine_of(self, angle: Deferred[Any]) -> _Place:
         return _cosine(self._of(angle))
 
     def _multiply(self, a: Deferred[Any], b: Deferred[Any]) -> _Place:
-        extra: list[int] = []
-        one, two = (self._number(self._of(factor), extra) for factor in (a, b))
-        if not extra:
-            return _Place(one.main, two.main, term="product")
-        out = _Place(self._new())
-        self._emit("multiply", one, two, out)
-        self._free += extra
-        return out
+        one, two = (self._number(self._of(factor)) for factor in (a, b))
+        return _Place(one.main, two.main, term="product")
 
-    def _number(self, place: _Place, extra: list[int]) -> _Place:
+    def _number(self, place: _Place) -> _Place:
         """A number in a register of its own."""
         if place.term == "plain":
             return place
-        extra.append(self._new())
-        out = _Place(extra[-1])
+        out = self._place()
         if place.term == "apart":
             self._emit("cosine", place, out=out)
         else:
@@ -254,56 +223,78 @@ class _Lowering:
     def _weighed(self, *shares_and_cosines: Any) -> _Place:
         total: _Place | None = None
         for share, cosine in zip(shares_and_cosines[::2], shares_and_cosines[1::2], strict=True):
-            out, place = _Place(self._new()), self._of(cosine)
+            out, place = self._place(), self._of(cosine)
             self._emit("weigh", place, total, out, [share], number=_TERMS[place.term])
-            if total is not None:
-                self._free.append(total.main)
             total = out
         assert total is not None
         return total
 
+    def _whole_layer(self, step: Deferred[Any]) -> bool:
+        """A rectifier, the linear map behind it and the tangents of both in one go, if possible."""
+        layer = self._layers.get(id(step))
+        if layer is None or layer.activation.is_linear:
+            return False
+        source, kappa = self._of(layer.source), layer.activation.kappa
+        folded = not source.is_acute
+        if folded:
+            if kappa > 0 or layer.constant is None or _least(layer.constant) <= _SHORT:
+                return False
+        elif not source.is_short and kappa > 0.5:
+            return False
+        self._ensure(layer.below)
+        tangent = self._number(self._of(layer.below))
+        one = layer.share if layer.share is not None else layer.weight.map(torch.ones_like)
+        zero = layer.constant or layer.weight.map(torch.zeros_like)
+        angle, above = self._place(), self._place()
+        self._emit(
+            "layer",
+            _Place(source.main, source.together if folded else -1),
+            tangent,
+            angle,
+            [one, zero, layer.weight, layer.below_weight],
+            slope=above.main,
+            kappa=kappa,
+        )
+        self._places[id(layer.angle)], self._places[id(layer.above)] = angle, above
+        self._absorbed.update(map(id, layer.inside))
+        return True
+
+    def _ensure(self, deferred: Deferred[Any]) -> None:
+        """Append what computes a value and all that it needs, before its turn."""
+        if id(deferred) not in self._places:
+            for parent in deferred.parents():
+                self._ensure(parent)
+            self.add(deferred)
+
     def _rectify(self, step: Deferred[Any]) -> None:
         """The angle, the slope and the gain of a rectifier."""
         activation: Rectified = step.function.__self__  # type: ignore[attr-defined]
-        source = step.arguments[1]
-        wanted = self._duals[_key(step)]
-        kappa, place = activation.kappa, self._of(source)
+        kappa, place = activation.kappa, self._of(step.arguments[1])
         if activation.is_linear:
-            angle, slope = place, _Place(self._new())
+            angle, slope = place, self._place()
             self._emit("fill", out=slope, kappa=1.0)
         else:
             angle, slope = self._bent(kappa, place)
-        results = {"angle": angle, "slope": slope}
-        if "gain" in wanted:
-            results["gain"] = _cosine(angle)
-        for name, deferred in wanted.items():
-            self._hold(deferred, results[name])
-        held = {register for name in wanted for register in results[name].all()}
-        for register in {*slope.all(), *angle.all()} - held - set(place.all()):
-            self._free.append(register)
+        results = {"angle": angle, "slope": slope, "gain": _cosine(angle)}
+        for name, deferred in self._duals[_key(step)].items():
+            self._places[id(deferred)] = results[name]
 
     def _bent(self, kappa: float, place: _Place) -> tuple[_Place, _Place]:
-        slope = self._new()
-        if place.together < 0 and (place.cosine < 0 or kappa <= 0.5):  # as in rectified.py
-            angle = _Place(self._new())
-            self._emit("rectify", _Place(place.main), out=angle, slope=slope, kappa=kappa)
-            return angle, _Place(slope)
-        extra: list[int] = []
+        slope = self._place()
+        if place.is_acute and (place.is_short or kappa <= 0.5):  # as in rectified.py
+            out = self._place()
+            self._emit("rectify", _Place(place.main), out=out, slope=slope.main, kappa=kappa)
+            return out, slope
         folded = kappa <= 0
-        full = self._full(place, acute=False, short=folded, extra=extra)
-        out = _Place(self._new(), -1 if folded else self._new(), self._new())
-        if folded:
-            full = _Place(full.main, full.together)
-        self._emit("rectify", full, out=out, slope=slope, kappa=kappa)
-        self._free += extra
-        if place.together < 0 and not folded:
-            self._free.append(out.together)
-            out = _Place(out.main, -1, out.cosine)
-        return out, _Place(slope)
+        full = self._full(place, together=True, cosine=not folded)
+        out = self._place(together=not folded, cosine=True)
+        source = _Place(full.main, full.together) if folded else full
+        self._emit("rectify", source, out=out, slope=slope.main, kappa=kappa)
+        return (_Place(out.main, -1, out.cosine) if place.is_acute or folded else out), slope
 
 
 def _cosine(angle: _Place) -> _Place:
-    return _Place(angle.cosine) if angle.cosine >= 0 else _Place(angle.main, term="apart")
+    return _Place(angle.main, term="apart") if angle.is_short else _Place(angle.cosine)
 
 
 def _key(step: Deferred[Any]) -> tuple[int, int]:
@@ -320,18 +311,10 @@ def _duals(program: Program) -> dict[tuple[int, int], dict[str, Deferred[Any]]]:
     return found
 
 
-def _drop_dead_forms(steps: list[Step]) -> None:
-    """Leave out the forms of an angle, 1 + cos and cos, that no later step reads."""
-    live: set[int] = set()
-    for step in reversed(steps):
-        if step.code in (_CODES["input"], _CODES["mix"], _CODES["mix_constant"]):
-            for form in ("together", "cosine"):
-                needed = getattr(step, f"{form}_out") in live
-                if not needed and (form == "cosine" or step.code != _CODES["input"]):
-                    for side in ("a", "b", "out"):
-                        setattr(step, f"{form}_{side}", -1)
-        live -= {getattr(step, name) for name in _WRITTEN}
-        live |= {getattr(step, name) for name in _READ}
+def _least(share: Rows) -> float:
+    """The smallest product of these shares of a pair."""
+    sides = (share.left, share.right)
+    return float(sides[0].min() * sides[1].min()) if all(len(side) for side in sides) else 0.0
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { INPUT, MIX, MIX_CONSTANT, SPREAD, RECTIFY, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
+enum { INPUT, MIX, MIX_CONSTANT, SPREAD, RECTIFY, LAYER, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
 
 typedef struct {
     int code;
@@ -18,6 +18,7 @@ typedef struct {
     int number;                        /* which input or output */
     double kappa;                      /* of a rectifier; or the value to fill with */
     const double *left1, *right1, *left2, *right2; /* row values, such as shares */
+    const double *left3, *right3, *left4, *right4;
 } Step;
 
 typedef struct {
@@ -209,6 +210,33 @@ static void rectify_folded(const double *restrict k, double kappa, double share,
     }
 }
 
+/* A rectifier and the linear map behind it. Of the rectified angle and of a constant the map has
+   shares p and q; the tangent above is u cos + v slope tangent. */
+#define LAYER_OF(name, angle_of, apart_of, slope_of)                                               \
+    static void name(const double *restrict k, double kappa, double share, const double *left,     \
+                     const double *restrict p, const double *restrict q, const double *restrict u, \
+                     const double *restrict v, int n, const double *restrict apart,                \
+                     const double *restrict together, const double *restrict tangent,              \
+                     double *restrict apart_out, double *restrict tangent_out)                     \
+    {                                                                                              \
+        const double p1 = left[0], q1 = left[1], u1 = left[2], v1 = left[3];                       \
+        (void)kappa;                                                                               \
+        (void)together;                                                                            \
+        for (int j = 0; j < n; j++) {                                                              \
+            const double a = apart[j], dp = p1 - p[j], dq = q1 - q[j];                             \
+            double t, bend;                                                                        \
+            arc(k, angle_of, &t, &bend);                                                           \
+            t *= share;                                                                            \
+            bend *= share;                                                                         \
+            const double next = 0.5 * (dp * dp + dq * dq) + p1 * p[j] * positive((apart_of) - bend); \
+            apart_out[j] = next;                                                                   \
+            tangent_out[j] = u1 * u[j] * (1.0 - next) + v1 * v[j] * (tangent[j] * (slope_of));     \
+        }                                                                                          \
+    }
+LAYER_OF(layer_acute, a, a, 1.0 - t)
+LAYER_OF(layer_folded, a <= 1.0 ? a : together[j],
+         a <= 1.0 ? a : (1.0 + kappa) - kappa * together[j], a <= 1.0 ? 1.0 - t : kappa + t)
+
 static void affine(int n, double start, double factor, const double *restrict a, double *restrict out)
 {
     for (int j = 0; j < n; j++)
@@ -334,6 +362,14 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
                             AT(s->together_a), AT(s->cosine_a), AT(s->out), AT(s->together_out),
                             AT(s->cosine_out), AT(s->slope));
                 break;
+            case LAYER: {
+                const double left[] = {left1, left2, s->left3[at], s->left4[at]};
+                (s->together_a < 0 ? layer_acute : layer_folded)(
+                    coefficients, s->kappa, (1.0 - s->kappa) * M_1_PI, left, right1, right2,
+                    s->right3 + column, s->right4 + column, columns, AT(s->a), AT(s->together_a),
+                    AT(s->b), AT(s->out), AT(s->slope));
+                break;
+            }
             case COSINE:
                 affine(columns, 1.0, -1.0, AT(s->a), AT(s->out));
                 break;
