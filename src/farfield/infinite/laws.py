@@ -128,9 +128,9 @@ def mixed(law: Law) -> Mixed:
         mean = x.map(lambda values: values.mean(-1))
         return Mixed(of_vectors(x), mean, law.tangent, frozenset({_DATA}))
     if (units := gaussian_of(law)) is not None:
-        gain = units.gram.plain().scaled(units.gains**0.5) if units.gains else None
+        own = units.gram.plain().scaled(units.gains**0.5) if units.gains else None
         mean = units.gram.root.map(torch.zeros_like)
-        return Mixed(units.gram, mean, total([units.tangent, gain]), units.sources)
+        return Mixed(units.gram, mean, total([units.tangent, own]), units.sources)
     base, function = law.base, law.function
     rows = function.rows(base.gram.root)
     _check_range(rows.r, rows.root)

@@ -67,7 +67,7 @@ class Fused:
             outputs[number].mirror_stride = mirror.stride(0)
         run.run(
             self._steps, len(self._steps), self._tile_inputs(cosines), outputs, len(tiles),
-            library.coefficients().ctypes.data, self._scratch(wide).data_ptr(),
+            library.coefficients().ctypes.data, *self._scratch(wide, len(tiles)),
             rows.start, tall, columns.start, wide,
         )  # fmt: skip
 
@@ -78,13 +78,13 @@ class Fused:
         self.run(rows, columns, tiles, [])
         return tiles
 
-    def _scratch(self, wide: int) -> Tensor:
-        """This thread's registers."""
-        size = self._lowered.registers * wide
-        scratch: Tensor | None = getattr(self._own, "registers", None)
-        if scratch is None or scratch.numel() < size:
-            scratch = self._own.registers = torch.empty(size, dtype=torch.float64)
-        return scratch
+    def _scratch(self, wide: int, outputs: int) -> tuple[int, int]:
+        """Addresses of this thread's registers, and of the rows that are written together."""
+        sizes = (self._lowered.registers * wide, outputs * library.GROUP * wide)
+        scratch: Tensor | None = getattr(self._own, "scratch", None)
+        if scratch is None or scratch.numel() < sum(sizes):
+            scratch = self._own.scratch = torch.empty(sum(sizes), dtype=torch.float64)
+        return scratch.data_ptr(), scratch[sizes[0] :].data_ptr()
 
     def _tile_inputs(self, cosines: Sequence[Tensor]) -> Any:
         inputs = (library.Input * len(cosines))()

@@ -22,9 +22,16 @@ _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _SECONDS = 20.0  # a compiler that takes longer is not worth waiting for
 _TERMS = 18  # of each polynomial, as in strips.c
+GROUP = 64  # rows that are written together, as in strips.c
 
 _Pointer = ctypes.c_void_p
 _Size = ctypes.c_ssize_t
+
+
+_NAMES = (
+    "input", "mix", "mix_constant", "spread", "rectify", "layer", "cosine", "together", "multiply",
+    "weigh", "fill", "store",
+)  # fmt: skip
 
 
 class Step(ctypes.Structure):
@@ -53,13 +60,7 @@ class Step(ctypes.Structure):
         ("left4", _Pointer),
         ("right4", _Pointer),
     )
-    CODES: ClassVar[dict[str, int]] = {
-        name: number
-        for number, name in enumerate(
-            "input mix mix_constant spread rectify layer cosine together multiply weigh fill "
-            "store".split()
-        )
-    }
+    CODES: ClassVar[dict[str, int]] = {name: number for number, name in enumerate(_NAMES)}
 
 
 class Input(ctypes.Structure):
@@ -108,7 +109,7 @@ def load() -> ctypes.CDLL | None:
     library.run.restype = None
     library.run.argtypes = [
         ctypes.POINTER(Step), ctypes.c_int, ctypes.POINTER(Input), ctypes.POINTER(Output),
-        ctypes.c_int, _Pointer, _Pointer, _Size, ctypes.c_int, _Size, ctypes.c_int,
+        ctypes.c_int, _Pointer, _Pointer, _Pointer, _Size, ctypes.c_int, _Size, ctypes.c_int,
     ]  # fmt: skip
     return library
 

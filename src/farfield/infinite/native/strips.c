@@ -5,7 +5,11 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 
 enum { INPUT, MIX, MIX_CONSTANT, SPREAD, RECTIFY, LAYER, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
 
@@ -35,7 +39,7 @@ typedef struct {
 
 #define CLOSE 1e-4
 #define TERMS 18
-#define GROUP 16 /* rows whose mirror image is written together */
+#define GROUP 64 /* rows that are written together */
 
 /* |a/|a| - sign b/|b||^2 / 2 without cancellation: see Directions in angles.py. */
 static double gap(const Input *in, ptrdiff_t i, ptrdiff_t j, double sign)
@@ -280,36 +284,56 @@ static void store(int n, double left, const double *restrict right, const double
         out[j] = a[j] * left * right[j];
 }
 
-/* Write some rows of the tile into the columns of its mirror image, or, for a tile on the diagonal,
-   which is its own mirror image, below the diagonal. Squares of eight go through the fastest cache,
-   so that each line of the mirror is written whole. */
-static void reflect(const Output *out, int start, int stop, int columns)
+/* Write numbers that will not be read soon: past the cache, without reading the memory first. */
+static void stream(double *to, const double *from, int n)
+{
+    int j = 0;
+#ifdef __AVX__
+    for (; j < n && ((uintptr_t)(to + j) & 31); j++)
+        to[j] = from[j];
+    for (; j + 4 <= n; j += 4)
+        _mm256_stream_pd(to + j, _mm256_loadu_pd(from + j));
+#endif
+    for (; j < n; j++)
+        to[j] = from[j];
+}
+
+/* Write a group of rows, (count, columns), to their place and into the columns of their mirror
+   image, which squares of eight in the fastest cache turn. */
+static void deliver(const Output *out, const double *restrict group, int start, int count,
+                    int columns)
 {
     enum { SIDE = 8 };
-    const int own = out->mirror == out->values;
-    for (int j0 = 0; j0 < columns; j0 += SIDE)
-        for (int i0 = start; i0 < stop && (!own || i0 <= j0); i0 += SIDE) {
-            const int tall = stop - i0 < SIDE ? stop - i0 : SIDE;
-            const int wide = columns - j0 < SIDE ? columns - j0 : SIDE;
-            double square[SIDE][SIDE];
-            for (int i = 0; i < tall; i++)
-                for (int j = 0; j < wide; j++)
-                    square[j][i] = out->values[(i0 + i) * out->stride + j0 + j];
-            for (int j = 0; j < wide; j++) {
-                double *line = out->mirror + (j0 + j) * out->mirror_stride + i0;
-                const int count = own && j0 + j - i0 < tall ? j0 + j - i0 : tall;
-                for (int i = 0; i < count; i++)
-                    line[i] = square[j][i];
-            }
-        }
+    for (int i = 0; i < count; i++)
+        stream(out->values + (start + i) * out->stride, group + (ptrdiff_t)i * columns, columns);
+    if (!out->mirror || out->mirror == out->values)
+        return;
+    for (int j0 = 0; j0 < columns; j0 += SIDE) {
+        const int wide = columns - j0 < SIDE ? columns - j0 : SIDE;
+        double turned[SIDE][GROUP];
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < wide; j++)
+                turned[j][i] = group[(ptrdiff_t)i * columns + j0 + j];
+        for (int j = 0; j < wide; j++)
+            stream(out->mirror + (j0 + j) * out->mirror_stride + start, turned[j], count);
+    }
+}
+
+/* A tile on the diagonal is its own mirror image: complete it below the diagonal. */
+static void complete(const Output *out, int rows)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < i; j++)
+            out->values[i * out->stride + j] = out->values[j * out->stride + i];
 }
 
 /* Run all steps for the tile of these rows and columns, and write the outputs. */
 void run(const Step *steps, int count, const Input *inputs, const Output *outputs, int n_outputs,
-         const double *coefficients, double *registers, ptrdiff_t row, int rows, ptrdiff_t column,
+         const double *coefficients, double *registers, double *groups, ptrdiff_t row, int rows, ptrdiff_t column,
          int columns)
 {
 #define AT(r) (registers + (ptrdiff_t)(r) * columns)
+#define GROUPED(k, i) (groups + ((ptrdiff_t)(k) * GROUP + (i)) * columns)
     for (int i = 0; i < rows; i++) {
         const ptrdiff_t at = row + i;
         for (int number = 0; number < count; number++) {
@@ -390,18 +414,18 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
                 fill(columns, s->kappa, AT(s->out));
                 break;
             case STORE:
-                store(columns, left1, right1, AT(s->a),
-                      outputs[s->number].values + (ptrdiff_t)i * outputs[s->number].stride);
+                store(columns, left1, right1, AT(s->a), GROUPED(s->number, i % GROUP));
                 break;
             }
         }
-        /* While they are in the cache; a tile that is its own mirror must be finished first. */
         if ((i + 1) % GROUP == 0 || i + 1 == rows)
             for (int k = 0; k < n_outputs; k++)
-                if (outputs[k].mirror && outputs[k].mirror != outputs[k].values)
-                    reflect(outputs + k, i / GROUP * GROUP, i + 1, columns);
+                deliver(outputs + k, GROUPED(k, 0), i / GROUP * GROUP, i % GROUP + 1, columns);
     }
+#ifdef __AVX__
+    _mm_sfence();
+#endif
     for (int k = 0; k < n_outputs; k++)
         if (outputs[k].mirror == outputs[k].values)
-            reflect(outputs + k, 0, rows, columns);
+            complete(outputs + k, rows);
 }
