@@ -48,7 +48,9 @@ FAST = {
     "norm before gelu": lambda: stack(2, nn.GELU, "before"),
     "norm after gelu": lambda: stack(2, nn.GELU, "after"),
     "norm before sin": lambda: stack(1, lambda: Elementwise(torch.sin), "before"),
-    "norm on the input": lambda: nn.Sequential(nn.LayerNorm(3), stack(1, nn.ReLU)),
+    "norm on the input": lambda: nn.Sequential(
+        nn.LayerNorm(3, elementwise_affine=False), stack(1, nn.ReLU)
+    ),
     "residual": Residual,
     "postnorm": Postnorm,
 }

@@ -36,7 +36,7 @@ def uneven_norm() -> nn.LayerNorm:
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 2.0, -1.0]))
         norm.bias.copy_(torch.tensor([0.1, 0.0, -0.3]))
-    return norm
+    return norm.requires_grad_(False)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,9 @@ def uneven_norm() -> nn.LayerNorm:
         lambda width: stack(2, nn.GELU, "before", width=width),
         lambda width: stack(2, nn.Tanh, "after", width=width),
         lambda width: stack(2, lambda: Elementwise(torch.cos), "before", width=width),
-        lambda width: nn.Sequential(nn.LayerNorm(3), stack(1, nn.ReLU, width=width)),
+        lambda width: nn.Sequential(
+            nn.LayerNorm(3, elementwise_affine=False), stack(1, nn.ReLU, width=width)
+        ),
         lambda width: stack(2, lambda: nn.PReLU(width, init=0.3), width=width),
         lambda width: stack(1, lambda: nn.PReLU(width, init=-0.5), "after", width=width),
         lambda width: with_norms(stack(2, nn.ReLU, "before", width=width), -1.5, 0.4),

@@ -22,7 +22,7 @@ class RmsAfter(nn.Sequential):
 
 
 def norm_on_the_input(width: int) -> nn.Module:
-    return nn.Sequential(nn.LayerNorm(3), stack(1, nn.ReLU, width=width))
+    return nn.Sequential(nn.LayerNorm(3, elementwise_affine=False), stack(1, nn.ReLU, width=width))
 
 
 def half_frozen(width: int) -> nn.Module:

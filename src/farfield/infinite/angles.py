@@ -164,7 +164,9 @@ def spread(deviation: Rows, mean: Rows, a: Angle) -> Angle:
     turned = 0.5 * (deviation.gap().square() + mean.gap().square())
     outer = deviation.outer()
     unit = safe_divide(torch.ones_like(outer), outer)
-    apart = ((a.apart - turned) * unit).clamp(0.0, 2.0)
+    # Where nothing varies there is no direction: orthogonal to all others, equal to its like.
+    none = (outer == 0) & ((deviation.left != 0) | (deviation.right != 0))
+    apart = ((a.apart - turned) * unit).clamp(0.0, 2.0).masked_fill(none, 1.0)
     cosine = torch.where(apart < 0.5, 1.0 - apart, (a.cosine - mean.outer()) * unit)
     cosine = cosine.clamp(-1.0, 1.0)  # else 1 + cos is negative by rounding, and its root NaN
     return Angle(apart, 1.0 + cosine, cosine)

@@ -117,11 +117,23 @@ def _plan(
             if parameter.ndim >= 2:
                 fan_in = parameter[0].numel()
                 given = weights.get(id(parameter))
+                if given is not None and not _is_oriented(module, parameter):
+                    raise SettingsError(
+                        f"monte_carlo cannot tell the fan_in of {full!r}: only PyTorch's own "
+                        "layers say which dimension is which. Leave out its weight_var, so that "
+                        "its entries are drawn as large as they are."
+                    )
                 entry = measured(parameter) if given is None else float(given) / fan_in
                 plan[full] = entry**0.5
             elif name == "bias" and any(p.ndim >= 2 for p in module.parameters(recurse=False)):
                 plan[full] = float(biases[id(parameter)]) ** 0.5
     return plan
+
+
+def _is_oriented(module: nn.Module, parameter: Tensor) -> bool:
+    """Whether the first dimension of a matrix is known to be that of the outputs."""
+    square = parameter.ndim == 2 and parameter.shape[0] == parameter.shape[1]
+    return square or type(module).__module__.startswith("torch.nn")
 
 
 def _draw(

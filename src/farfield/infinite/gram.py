@@ -44,7 +44,28 @@ class Scaled:
 
     def times(self, other: Scaled) -> Scaled:
         """The entrywise product of two kernels."""
+        if isinstance(other, Unknown):
+            return other
         return Scaled(self.root * other.root, Deferred(torch.mul, self.cosine, other.cosine))
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown(Scaled):
+    """A tangent kernel that has no limit, or no rule; the reason is raised where it is asked for.
+
+    Attributes:
+        error: What to raise.
+    """
+
+    error: Exception
+
+    def scaled(self, factor: Rows | Variance) -> Scaled:
+        """As unknown as before."""
+        return self
+
+    def times(self, other: Scaled) -> Scaled:
+        """As unknown as before."""
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +155,9 @@ def of_vectors(x: Vectors) -> Gram:
 def total(parts: Sequence[Scaled | None]) -> Scaled | None:
     """The sum of those kernels that are there."""
     there = [part for part in parts if part is not None]
+    for part in there:
+        if isinstance(part, Unknown):
+            return part
     if len(there) < 2:
         return there[0] if there else None
     root = there[0].root

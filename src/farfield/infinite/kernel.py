@@ -11,9 +11,15 @@ from torch.func import functional_call
 
 from farfield.errors import SettingsError
 from farfield.infinite import rules
-from farfield.infinite.gram import constant
+from farfield.infinite.gram import Unknown, constant
 from farfield.infinite.laws import Mixed, blend, mixed, positions
-from farfield.infinite.limit_tensor import LimitTensor, Parameterization, Reading, input_tensor
+from farfield.infinite.limit_tensor import (
+    RULES,
+    LimitTensor,
+    Parameterization,
+    Reading,
+    input_tensor,
+)
 from farfield.infinite.native import fuse
 from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
 from farfield.infinite.pairs import Program
@@ -91,6 +97,9 @@ class InfiniteWidth:
         nothing = constant(moments.gram.root, 0.0).plain()
         both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or nothing}
         kernels = [both[name] for name in wanted]
+        for kernel in kernels:
+            if isinstance(kernel, Unknown):
+                raise kernel.error
         roots = [root for kernel in kernels for root in (kernel.root.left, kernel.root.right)]
         program = Program([kernel.values() for kernel in kernels])
         fused = fuse(program) if pairs >= _WORTH_COMPILING else None
@@ -120,7 +129,12 @@ class InfiniteWidth:
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         inputs = (input_tensor(first, second, x1.dtype, reading),)
         with following(self._model), torch.random.fork_rng(devices=[]):
+            before = torch.get_rng_state()
             result = functional_call(self._model, buffers, inputs)
+            if not torch.equal(before, torch.get_rng_state()):
+                raise RULES.unsupported(
+                    "random numbers in forward", "Another call would give another kernel."
+                )
         outputs = outputs_of(result, self._output)
         for name, output in outputs.items():
             check_rows(name, output, len(x1) + len(x2), LimitTensor)

@@ -112,11 +112,9 @@ def gaussian_of(law: Law) -> Gaussian | None:
     return law.base if factor == 1.0 else law.base.scaled(factor)
 
 
-def apart(units: Gaussian | Law) -> Gaussian | Law:
+def apart(units: Gaussian) -> Gaussian:
     """Other units with the same law, independent of these."""
-    if isinstance(units, Gaussian | Mixed):
-        return replace(units, sources=frozenset({next(_fresh)}))
-    return units
+    return replace(units, sources=frozenset({next(_fresh)}))
 
 
 def mixed(law: Law) -> Mixed:

@@ -37,15 +37,12 @@ class Part:
 
     start: int
     stop: int
-    whole: Gaussian | Law
-    own: Gaussian | Law
+    whole: Gaussian
+    own: Gaussian
 
-    def of(self, law: Law) -> Law:
+    def of(self, law: Pointwise) -> Law:
         """What ``law``, a function of all units, is for these."""
-        if isinstance(self.own, Gaussian):
-            assert isinstance(law, Pointwise)
-            return replace(law, base=self.own)
-        return self.own
+        return replace(law, base=self.own)
 
 
 @dataclass
@@ -59,6 +56,7 @@ class Reading:
         names: Names of the parameters, by ``id``.
         parameterization: How gradients are counted.
         used: The parameters that were used already.
+        grad_enabled: Whether gradients were recorded when the reading began.
         parts: Ranges of units that were taken out of a law, by ``id`` of what they came from.
     """
 
@@ -67,6 +65,7 @@ class Reading:
     names: dict[int, str]
     parameterization: Parameterization
     used: set[int] = field(default_factory=set)
+    grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
     parts: dict[int, list[Part]] = field(default_factory=dict)
 
     def use(self, parameter: Tensor, what: str) -> None:
@@ -106,7 +105,13 @@ class Reading:
         """
         if (start, stop) == (0, width):
             return law
-        whole = law.base if isinstance(law, Pointwise) else law
+        if not isinstance(law, Pointwise):
+            raise RULES.unsupported(
+                f"the range {start}:{stop} of units that are not a function of Gaussian ones",
+                "Units side by side, or behind a product or a norm of means, may differ or depend "
+                "on each other; take the range before.",
+            )
+        whole = law.base
         known = self.parts.setdefault(id(whole), [])
         for part in known:
             if (part.start, part.stop) == (start, stop):
@@ -126,11 +131,13 @@ class LimitTensor(AbstractTensor):
     Attributes:
         law: What is known of the units.
         reading: The reading it belongs to.
+        is_view: Whether it is a part of another one, or the same in another shape.
     """
 
     rules: ClassVar[RuleTable] = RULES
     law: Law
     reading: Reading
+    is_view: bool
 
     @staticmethod
     def __new__(cls, law: Law, shape: Sequence[int], like: Tensor, reading: Reading) -> LimitTensor:
@@ -138,17 +145,42 @@ class LimitTensor(AbstractTensor):
         tensor: LimitTensor = AbstractTensor.blank(cls, shape, like)
         tensor.law = law
         tensor.reading = reading
+        tensor.is_view = False
         return tensor
 
     def __init__(self, law: Law, shape: Sequence[int], like: Tensor, reading: Reading) -> None:
         pass
 
+    def view_of(self, law: Law, shape: Sequence[int]) -> LimitTensor:
+        """A part of this tensor, or the same in another shape: it shares its memory."""
+        view = self.with_law(law, shape)
+        view.is_view = True
+        return view
+
     def with_law(self, law: Law, shape: Sequence[int] | None = None) -> LimitTensor:
-        """Another tensor of the same reading."""
+        """Another tensor of the same reading.
+
+        Raises:
+            UnsupportedOperation: Gradients are switched off for a part of the model.
+        """
+        if torch.is_grad_enabled() != self.reading.grad_enabled:
+            raise RULES.unsupported(
+                "no_grad inside of forward",
+                "What is trained below it is no longer that of the whole model; freeze parameters "
+                "with requires_grad_(False) instead.",
+            )
         return LimitTensor(law, tuple(self.shape) if shape is None else shape, self, self.reading)
 
     def replace_(self, other: AbstractTensor) -> LimitTensor:
-        """Take the law of ``other``."""
+        """Take the law of ``other``.
+
+        Raises:
+            UnsupportedOperation: This is a view: what it is a part of would have to change too.
+        """
+        if self.is_view:
+            raise RULES.unsupported(
+                "an in-place function of a view", "Use the function that returns a new tensor."
+            )
         if isinstance(other, LimitTensor):
             self.law = other.law
         return self
@@ -167,3 +199,8 @@ def input_tensor(x1: Tensor, x2: Tensor, dtype: torch.dtype, reading: Reading) -
 def is_parameter(value: object) -> bool:
     """Whether a value is a parameter of a module."""
     return isinstance(value, torch.nn.Parameter)
+
+
+def is_trained(value: object) -> bool:
+    """Whether a value is a trained parameter, or computed from one."""
+    return isinstance(value, Tensor) and value.requires_grad

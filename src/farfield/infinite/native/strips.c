@@ -134,7 +134,9 @@ static void spread(double p1, double q1, const double *restrict p2, const double
     for (int j = 0; j < n; j++) {
         const double dp = p1 - p2[j], dq = q1 - q2[j], outer = p1 * p2[j];
         const double unit = outer != 0.0 ? 1.0 / outer : 0.0;
-        const double near = (a[j] - 0.5 * (dp * dp + dq * dq)) * unit;
+        /* Where nothing varies: orthogonal to all others, equal to its like. */
+        const double none = outer == 0.0 && (p1 != 0.0 || p2[j] != 0.0) ? 1.0 : 0.0;
+        const double near = none + (a[j] - 0.5 * (dp * dp + dq * dq)) * unit;
         const double far = (c[j] - q1 * q2[j]) * unit;
         const double gap = near > 2.0 ? 2.0 : near > 0.0 ? near : 0.0;
         const double value = gap < 0.5 ? 1.0 - gap : far;

@@ -25,7 +25,7 @@ from farfield.infinite.laws import (
     mixed,
     moved,
 )
-from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter
+from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter, is_trained
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.linear import add_bias
 
@@ -49,7 +49,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if isinstance(x.law, Data):
         return _on_numbers(x, x.law, lambda values: values + number, "add")
     if number == 0.0:
-        return x
+        return x.with_law(x.law)
     if isinstance(x.law, Pointwise):
         return x.with_law(Pointwise(x.law.base, affine(x.law.function, 1.0, number)))
     below = mixed(x.law)
@@ -144,7 +144,7 @@ def _lifted(tensor: LimitTensor | Tensor, like: LimitTensor) -> LimitTensor:
     """Constants beside units: known numbers, the same for every input."""
     if isinstance(tensor, LimitTensor):
         return tensor
-    if is_parameter(tensor) or tuple(tensor.shape[:-1]) != tuple(like.shape[:-1]):
+    if is_trained(tensor) or tuple(tensor.shape[:-1]) != tuple(like.shape[:-1]):
         raise RULES.unsupported(
             f"cat with a tensor of shape {tuple(tensor.shape)} that does not come from the input",
             "Constants in the shape of the batch have a rule, parameters have none.",
@@ -241,9 +241,10 @@ def _number(a: Operand, b: Operand, what: str) -> tuple[LimitTensor, float]:
     x, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
     if not isinstance(x, LimitTensor):
         raise RULES.unsupported(what)
-    if is_parameter(other):
+    if is_trained(other):
         raise RULES.unsupported(
-            f"{what} with a parameter", "It would be trained, and only gains of norms have a rule."
+            f"{what} with a parameter, or something computed from one",
+            "It would be trained, and only gains of norms have a rule; detach or freeze it.",
         )
     if isinstance(other, Tensor) and other.numel() != 1:
         raise RULES.unsupported(
@@ -260,7 +261,7 @@ def _on_features(
     x, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
     if not isinstance(x, LimitTensor) or not isinstance(x.law, Data) or x.law.tangent is not None:
         return None
-    if not isinstance(other, Tensor) or is_parameter(other) or other.numel() == 1:
+    if not isinstance(other, Tensor) or is_trained(other) or other.numel() == 1:
         return None
     numbers = other if other.ndim < x.ndim else constant_row(other)
     if torch.broadcast_shapes(numbers.shape, x.shape[1:]) != tuple(x.shape[1:]):

@@ -9,7 +9,7 @@ from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.laws import IDENTITY, Data, Pointwise
-from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter
+from farfield.infinite.limit_tensor import RULES, LimitTensor, is_trained
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.activations import heaviside
 from farfield.infinite.rules.arithmetic import Operand, sub
@@ -55,7 +55,7 @@ def _function(x: Operand) -> Activation:
     if isinstance(x, LimitTensor):
         assert isinstance(x.law, Pointwise)
         return x.law.function
-    if isinstance(x, Tensor) and (is_parameter(x) or x.numel() != 1):
+    if isinstance(x, Tensor) and (is_trained(x) or x.numel() != 1):
         raise RULES.unsupported("a choice of a tensor", "A number for all units has a rule.")
     return affine(IDENTITY, 0.0, float(x))
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Gram, Scaled, Variance, constant, total
-from farfield.infinite.laws import IDENTITY, Gaussian, Mixed, Pointwise, gaussian_of, mixed
+from farfield.infinite.laws import IDENTITY, Data, Gaussian, Mixed, Pointwise, gaussian_of, mixed
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.reading import current_module
 
@@ -59,6 +59,11 @@ def addmm(bias: Tensor, x: LimitTensor, weight: Tensor) -> LimitTensor:
 def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
     """Add a vector of parameters, one for each unit: ``K <- K + b``, and so the tangent."""
     reading = x.reading
+    if isinstance(x.law, Data):
+        raise RULES.unsupported(
+            "the sum of the raw input and a parameter",
+            "A bias of few features does not average out in the limit.",
+        )
     if tuple(bias.shape) != tuple(x.shape[-1:]) or x.ndim < 2:
         raise RULES.unsupported(
             f"the sum of units of shape {tuple(x.shape)} and a parameter of shape "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.infinite.gram import Gram, Scaled, constant, of_vectors, total
+from farfield.infinite.gram import Gram, Scaled, Unknown, constant, of_vectors, total
 from farfield.infinite.laws import (
     IDENTITY,
     Data,
@@ -180,13 +180,24 @@ def _on_data(law: Data, rows: Rows, weight: Tensor | None, bias: Tensor | None) 
             "a second norm on the raw input",
             "The units of the raw input are few, so the derivative of the norm does not vanish.",
         )
-    gram = of_vectors(rows_last(rows))
-    own = total(_own_tangents(gram, weight, bias))
+    own = _unknown(rows) if _trained(weight) or _trained(bias) else None
     if weight is not None:
         rows = rows * weight.detach().to(rows.left)
     if bias is not None:
         rows = rows.map(torch.add, bias.detach().to(rows.left))
     return Data(rows, own)
+
+
+def _unknown(rows: Rows) -> Unknown:
+    """What trained gains and biases of the raw input add: it stays random in the limit."""
+    gram = of_vectors(rows_last(rows))
+    error = RULES.unsupported(
+        "the tangent kernel of a norm with trained gain or bias on the raw input",
+        "Its parameters belong to single features, of which there are few, so that their "
+        "gradients do not average out; freeze them with requires_grad_(False), or use "
+        "elementwise_affine=False. The NNGP is not affected.",
+    )
+    return Unknown(gram.root, gram.plain().cosine, error)
 
 
 def _inverse(root: Rows, eps: float) -> Rows:

@@ -34,7 +34,7 @@ def getitem(x: LimitTensor, index: Any) -> LimitTensor:
     if isinstance(x.law, Data):
         if x.law.tangent is not None:
             raise RULES.unsupported("indexing of the raw input behind a norm with trained gains")
-        return x.with_law(Data(x.law.x.map(lambda values: values[index])), (rows, *shape[1:]))
+        return x.view_of(Data(x.law.x.map(lambda values: values[index])), (rows, *shape[1:]))
     last = _of_last_dimension(spelled, x.ndim)
     if tuple(shape[1 : x.ndim - 1]) != tuple(x.shape[1:-1]) or last is None:
         raise RULES.unsupported(
@@ -46,7 +46,7 @@ def getitem(x: LimitTensor, index: Any) -> LimitTensor:
     )
     if step != 1:
         raise RULES.unsupported(f"indexing with {index!r}", "Only steps of 1 have a rule.")
-    return x.with_law(x.reading.part(x.law, start, stop, width), (rows, *shape[1:]))
+    return x.view_of(x.reading.part(x.law, start, stop, width), (rows, *shape[1:]))
 
 
 def _is_plain(index: object) -> bool:

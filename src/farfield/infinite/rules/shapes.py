@@ -10,13 +10,19 @@ from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.infinite.rules.parts import squeeze
 
 
-@RULES.register(
-    torch.Tensor.contiguous, torch.Tensor.clone, torch.clone, torch.Tensor.to, torch.Tensor.float,
-    torch.Tensor.double, torch.Tensor.type_as,
-)  # fmt: skip
-def same(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
-    """The same units: the laws have a precision of their own."""
+@RULES.register(torch.Tensor.contiguous)
+def contiguous(x: LimitTensor, **options: object) -> LimitTensor:
+    """The same tensor."""
     return x
+
+
+@RULES.register(
+    torch.Tensor.clone, torch.clone, torch.Tensor.to, torch.Tensor.float, torch.Tensor.double,
+    torch.Tensor.type_as,
+)  # fmt: skip
+def copy(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
+    """The same units in a tensor of its own: the laws have a precision of their own."""
+    return x.with_law(x.law)
 
 
 @RULES.register(F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout)
@@ -68,6 +74,6 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
                 "Units may be merged with all positions, as Flatten does, or stay as they are.",
             )
         parts = positions(mixed(x.law))
-        return x.with_law(blend(parts, [1] * len(parts)), full)
+        return x.view_of(blend(parts, [1] * len(parts)), full)
     rows_of = x.law.x.map(lambda values: values.reshape(len(values), *full[1:]))
-    return x.with_law(Data(rows_of), full)
+    return x.view_of(Data(rows_of), full)

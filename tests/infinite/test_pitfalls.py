@@ -1,0 +1,130 @@
+"""What a reading could overlook: copies, views, numbers that are trained, gradients switched off."""
+
+import pytest
+import torch
+from networks import stack
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+import farfield as ff
+from farfield.errors import SettingsError, UnsupportedOperation
+
+X = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+
+class Net(nn.Module):
+    """A forward of three linear layers and two trained numbers, given as a function of them."""
+
+    def __init__(self, forward, width: int = 8) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, width), nn.Linear(width, width)
+        self.last = nn.Linear(width, 1)
+        self.gate, self.vector = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(3))
+        self.run = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(self, x)
+
+
+def ntk(forward) -> torch.Tensor:
+    return ff.infinite_width(Net(forward), weight_var=1.5, bias_var=0.1).ntk(X)
+
+
+def residual(copy):
+    def forward(net: Net, x: torch.Tensor) -> torch.Tensor:
+        h = net.first(x)
+        kept = copy(h)
+        return net.last(net.second(F.relu_(h)) + kept)
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [torch.clone, lambda h: h.clone(), lambda h: h + 0.0, lambda h: h * 1.0, lambda h: h.double()],
+)
+def test_a_copy_does_not_change_with_what_it_was_copied_from(copy) -> None:
+    def expected(net: Net, x: torch.Tensor) -> torch.Tensor:
+        h = net.first(x)
+        return net.last(net.second(torch.relu(h)) + h)
+
+    torch.testing.assert_close(ntk(residual(copy)), ntk(expected), rtol=1e-13, atol=1e-13)
+
+
+def sliced_in_place(net: Net, x: torch.Tensor) -> torch.Tensor:
+    h = net.first(x)
+    h[:, :4].relu_()
+    return net.last(h)
+
+
+def range_of_concatenation(net: Net, x: torch.Tensor) -> torch.Tensor:
+    h = net.first(x)
+    return net.last(torch.cat([h, 3.0 * net.second(torch.tanh(h))], -1).chunk(2, -1)[1])
+
+
+def without_gradients(net: Net, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        h = F.relu(net.first(x))
+    return net.last(h)
+
+
+@pytest.mark.parametrize(
+    ("forward", "match"),
+    [
+        (sliced_in_place, "in-place function of a view"),
+        (range_of_concatenation, "Units side by side"),
+        (without_gradients, "no_grad inside of forward"),
+        (lambda net, x: net.last(F.relu(net.first(x)) * torch.rand(())), "random numbers"),
+        (lambda net, x: net.last(net.gate.exp() * F.relu(net.first(x))), "computed from one"),
+        (lambda net, x: net.last(net.first(x) + net.gate**2), "computed from one"),
+        (lambda net, x: net.last(F.relu(net.first(x + net.vector))), "few features"),
+    ],
+)
+def test_refused(forward, match) -> None:
+    with pytest.raises(UnsupportedOperation, match=match):
+        ntk(forward)
+
+
+def test_frozen_numbers_and_an_ambient_no_grad_are_fine() -> None:
+    def frozen(net: Net, x: torch.Tensor) -> torch.Tensor:
+        return net.last(net.gate.detach() * 2.0 * F.relu(net.first(x)))
+
+    expected = ntk(lambda net, x: net.last(2.0 * F.relu(net.first(x))))
+    with torch.no_grad():
+        torch.testing.assert_close(ntk(frozen), expected)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(3), nn.RMSNorm(3)])
+def test_a_trained_norm_on_the_raw_input_has_an_nngp_only(norm) -> None:
+    model = nn.Sequential(norm, stack(1, nn.Tanh))
+    limit = ff.infinite_width(model, weight_var=1.5, bias_var=0.1)
+    plain = type(norm)(3, elementwise_affine=False)
+    same = ff.infinite_width(nn.Sequential(plain, stack(1, nn.Tanh)), 1.5, 0.1)
+    torch.testing.assert_close(limit.nngp(X), same.nngp(X))
+    for call in (limit.ntk, limit.ntk.diagonal, limit):
+        with pytest.raises(UnsupportedOperation, match=r"do not average out.*NNGP is not affected"):
+            call(X)
+
+
+@pytest.mark.parametrize("norm", ["before", "after"])
+def test_a_zero_input_has_no_direction(norm) -> None:
+    x = 1e-8 * torch.cat([X, -X, torch.zeros(1, 3, dtype=X.dtype)])
+    matrix = ff.infinite_width(stack(2, nn.ReLU, norm), weight_var=1.5, bias_var=0.0).ntk(x)
+    values = torch.linalg.eigvalsh(matrix)
+    assert values[0] >= -1e-12 * values[-1]
+
+
+def test_monte_carlo_does_not_guess_a_fan_in() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((3, 64), 0.5, dtype=torch.float64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    with pytest.raises(SettingsError, match="cannot tell the fan_in of 'weight'"):
+        ff.monte_carlo(Own(), X, draws=2, weight_var=1.5)
+    drawn = ff.monte_carlo(Own(), X, draws=400, generator=torch.Generator().manual_seed(0))
+    exact = 0.25 * X @ X.T
+    assert ((drawn.nngp - exact).abs() <= 4 * drawn.nngp_error).all()
