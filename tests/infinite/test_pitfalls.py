@@ -1,4 +1,4 @@
-"""What a reading could overlook: copies, views, numbers that are trained, gradients switched off."""
+"""What a reading could overlook: copies, views, trained numbers, gradients switched off."""
 
 import pytest
 import torch
