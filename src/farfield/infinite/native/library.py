@@ -19,7 +19,16 @@ SWITCH = "FARFIELD_NATIVE"
 """Environment variable: 0 never compiles anything."""
 
 _COMPILERS = ("cc", "gcc", "clang")
-_FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+_FLAGS = [
+    "-O2",
+    "-ftree-vectorize",
+    "-fvect-cost-model=dynamic",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+]
 _SECONDS = 20.0  # a compiler that takes longer is not worth waiting for
 _TERMS = 18  # of each polynomial, as in strips.c
 GROUP = 64  # rows that are written together, as in strips.c

@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX__
-#include <immintrin.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
 #endif
 
 enum { INPUT, MIX, MIX_CONSTANT, SPREAD, RECTIFY, LAYER, COSINE, TOGETHER, MULTIPLY, WEIGH, FILL, STORE };
@@ -290,11 +290,11 @@ static void store(int n, double left, const double *restrict right, const double
 static void stream(double *to, const double *from, int n)
 {
     int j = 0;
-#ifdef __AVX__
-    for (; j < n && ((uintptr_t)(to + j) & 31); j++)
+#ifdef __SSE2__
+    for (; j < n && ((uintptr_t)(to + j) & 15); j++)
         to[j] = from[j];
-    for (; j + 4 <= n; j += 4)
-        _mm256_stream_pd(to + j, _mm256_loadu_pd(from + j));
+    for (; j + 2 <= n; j += 2)
+        _mm_stream_pd(to + j, _mm_loadu_pd(from + j));
 #endif
     for (; j < n; j++)
         to[j] = from[j];
@@ -424,7 +424,7 @@ void run(const Step *steps, int count, const Input *inputs, const Output *output
             for (int k = 0; k < n_outputs; k++)
                 deliver(outputs + k, GROUPED(k, 0), i / GROUP * GROUP, i % GROUP + 1, columns);
     }
-#ifdef __AVX__
+#ifdef __SSE2__
     _mm_sfence();
 #endif
     for (int k = 0; k < n_outputs; k++)
