@@ -130,7 +130,7 @@ class Kernel:
 
     def diagonal(self, x: Float[Tensor, "n *features"]) -> Float[Tensor, " n"]:
         """The values ``k(x[i], x[i])``, without the matrix."""
-        _check_batches(x, x)
+        check_batches(x, x)
         blocks = [x[block] for block in _slices(len(x), _LONGEST_BLOCK)] or [x]
         return torch.cat([self._prepare(block, block).diagonals()[0] for block in blocks])
 
@@ -159,7 +159,7 @@ def evaluate(
     """
     symmetric = x2 is None or x2 is x1
     other = x1 if x2 is None else x2
-    _check_batches(x1, other)
+    check_batches(x1, other)
     targets = [_target(out, x1, len(other)) for out in outs]
     threads = torch.get_num_threads() if x1.device.type == "cpu" else 1
     with _pool(threads) as pool:
@@ -268,7 +268,12 @@ def _slices(length: int, side: int) -> Iterator[slice]:
         yield slice(start, min(start + side, length))
 
 
-def _check_batches(x1: Tensor, x2: Tensor) -> None:
+def check_batches(x1: Tensor, x2: Tensor) -> None:
+    """Refuse batches that no kernel can compare.
+
+    Raises:
+        SettingsError: Features, dtypes or devices differ, or numbers are not finite and real.
+    """
     if x1.ndim == 0 or x1.shape[1:] != x2.shape[1:]:
         raise SettingsError(
             f"A kernel compares batches of shape (n, *features) with equal features; these are "

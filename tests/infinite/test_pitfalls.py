@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from networks import stack
+from networks import Elementwise, stack
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import farfield as ff
-from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.errors import RangeError, SettingsError, UnsupportedOperation
 
 X = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
@@ -128,3 +128,28 @@ def test_monte_carlo_does_not_guess_a_fan_in() -> None:
     drawn = ff.monte_carlo(Own(), X, draws=400, generator=torch.Generator().manual_seed(0))
     exact = 0.25 * X @ X.T
     assert ((drawn.nngp - exact).abs() <= 4 * drawn.nngp_error).all()
+
+
+def test_the_gradient_of_a_sine_at_zero_is_finite() -> None:
+    zero = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    for norm in (None, "before", "after"):
+        model = stack(1, lambda: Elementwise(torch.sin), norm)
+        for matrix in ff.infinite_width(model, weight_var=1.0, bias_var=0.0)(zero):
+            (gradient,) = torch.autograd.grad(matrix.sum(), zero, retain_graph=True)
+            assert gradient.isfinite().all()
+
+
+def test_a_norm_that_divides_by_zero_is_refused() -> None:
+    norm = nn.LayerNorm(3, eps=0.0, elementwise_affine=False)
+    limit = ff.infinite_width(nn.Sequential(norm, nn.Linear(3, 1)), 1.0, 0.1)
+    assert limit.ntk(X).isfinite().all()
+    with pytest.raises(RangeError, match="positive eps"):
+        limit.ntk(torch.ones(1, 3, dtype=torch.float64))
+
+
+def test_monte_carlo_checks_its_arguments() -> None:
+    model = stack(1, nn.ReLU)
+    with pytest.raises(SettingsError, match="choose 'ntk' or 'standard'"):
+        ff.monte_carlo.__wrapped__(model, X, draws=2, parameterization="other")
+    with pytest.raises(SettingsError, match="NaN or infinite"):
+        ff.monte_carlo(model, X / 0.0, draws=2)

@@ -15,6 +15,7 @@ from farfield.infinite.gram import Variance
 from farfield.infinite.limit_tensor import Parameterization
 from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
 from farfield.infinite.variances import VarianceChoice, measured, parameter_variances
+from farfield.kernel import check_batches
 
 _RANDOM_OR_TIED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
@@ -81,6 +82,11 @@ def monte_carlo(
         >>> result.ntk.shape, bool(result.ntk_error > 0)
         (torch.Size([1, 1]), True)
     """
+    if parameterization not in ("ntk", "standard"):
+        raise SettingsError(
+            f"The parameterization is {parameterization!r}; choose 'ntk' or 'standard'."
+        )
+    check_batches(x1, x1 if x2 is None else x2)
     if draws < 2:
         raise SettingsError(f"draws is {draws}; a standard error needs at least 2.")
     _check_mode(model)

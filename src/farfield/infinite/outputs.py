@@ -45,6 +45,8 @@ def outputs_of(result: object, choice: OutputChoice) -> Named:
         )
     if choice is None:
         return named
+    if isinstance(choice, int) and isinstance(result, tuple | list) and -len(result) <= choice < 0:
+        choice += len(result)
     if choice not in named:
         raise SettingsError(
             f"The model has no output {choice!r}; those it has are "

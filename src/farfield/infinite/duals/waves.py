@@ -13,6 +13,7 @@ from farfield.infinite.duals.base import Activation, RowLaw, Smooth, on_diagonal
 from farfield.infinite.duals.halves import Halves
 from farfield.infinite.duals.stretched import stretched
 from farfield.infinite.pairs import Rows
+from farfield.infinite.safe import hypotenuse
 
 _QUARTER = 0.5 * math.pi
 
@@ -62,7 +63,7 @@ class Wave(Smooth):
         safe = torch.where(tiny, 1.0, r)
         offset = math.sin(self.phase)
         root = (offset**2 - 0.5 * kappa * torch.expm1(-2.0 * safe * safe)).sqrt()
-        return torch.where(tiny, torch.hypot(r, torch.full_like(r, offset)), root)
+        return torch.where(tiny, hypotenuse(r, torch.full_like(r, offset)), root)
 
     def mean(self, r: Tensor) -> Tensor:
         """``sin(phase) exp(-r^2 / 2)``."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
+from farfield.errors import RangeError
 from farfield.infinite.gram import Gram, Scaled, Unknown, constant, of_vectors, total
 from farfield.infinite.laws import (
     IDENTITY,
@@ -179,6 +180,11 @@ def _on_data(law: Data, rows: Rows, weight: Tensor | None, bias: Tensor | None) 
         raise RULES.unsupported(
             "a second norm on the raw input",
             "The units of the raw input are few, so the derivative of the norm does not vanish.",
+        )
+    if not all(bool(side.isfinite().all()) for side in (rows.left, rows.right)):
+        raise RangeError(
+            "A norm with eps = 0 divides by zero: the features of an input are all equal (for "
+            "RMSNorm, all zero). Use a positive eps, or leave such inputs out."
         )
     own = _unknown(rows) if _trained(weight) or _trained(bias) else None
     if weight is not None:
