@@ -109,6 +109,16 @@ def test_where_the_variances_come_from() -> None:
     torch.testing.assert_close(explicit, 3.0 * product + 0.3)
 
 
+def test_a_model_that_changes_is_read_as_it_is() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    limit = ff.infinite_width(model)
+    model[2] = nn.Linear(4, 1).double()
+    with torch.no_grad():
+        model[0].bias.fill_(2.0)
+    for one, two in zip(limit(X), ff.infinite_width(model)(X), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_variances_that_are_refused() -> None:
     model = ff.mlp(3, [4], 1)
     with pytest.raises(SettingsError, match="weight_var names '1'"):

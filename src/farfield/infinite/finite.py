@@ -132,7 +132,8 @@ def _plan(
                 entry = measured(parameter) if given is None else float(given) / fan_in
                 plan[full] = entry**0.5
             elif name == "bias" and any(p.ndim >= 2 for p in module.parameters(recurse=False)):
-                plan[full] = float(biases[id(parameter)]) ** 0.5
+                given = biases.get(id(parameter))
+                plan[full] = (measured(parameter) if given is None else float(given)) ** 0.5
     return plan
 
 

@@ -52,7 +52,7 @@ class Reading:
     Attributes:
         weight_vars: Variance of each weight matrix (times fan_in), by ``id`` of the parameter,
             as far as it was given or is remembered.
-        bias_vars: Variance of each bias, by ``id`` of the parameter.
+        bias_vars: Variance of each bias, by ``id`` of the parameter, likewise.
         names: Names of the parameters, by ``id``.
         parameterization: How gradients are counted.
         used: The parameters that were used already.
@@ -93,6 +93,12 @@ class Reading:
         self.use(weight, "linear")
         known = self.weight_vars.get(id(weight))
         return measured(weight) * fan_in if known is None else known
+
+    def bias_var(self, bias: Tensor, what: str) -> Variance:
+        """The variance of a bias, which is used here: given, remembered or measured."""
+        self.use(bias, what)
+        known = self.bias_vars.get(id(bias))
+        return measured(bias) if known is None else known
 
     def part(self, law: Law, start: int, stop: int, width: int) -> Law:
         """The law of a range of units: independent of the units that are not in it.

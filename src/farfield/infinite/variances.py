@@ -20,8 +20,8 @@ def parameter_variances(
     """The variance of each weight matrix and each vector, by ``id`` of the parameter.
 
     What the caller gives comes first, then what ``gaussian_init_`` remembers, then what the
-    parameters themselves show: ``fan_in * mean(W^2)`` and ``mean(b^2)``. Matrices of which only
-    this last is known are left out: what their fan_in is shows in their use.
+    parameters themselves show: ``fan_in * mean(W^2)`` and ``mean(b^2)``. Parameters of which only
+    this last is known are left out: it is measured where they are used.
 
     Args:
         model: The model.
@@ -45,8 +45,6 @@ def parameter_variances(
             chosen = _chosen(weight_var if matrix else bias_var, module_name)
             if remembered is not None and chosen is None:
                 chosen = remembered.weight if matrix else remembered.bias
-            if chosen is None and not matrix:
-                chosen = measured(parameter)
             if chosen is not None:
                 (weights if matrix else biases)[id(parameter)] = chosen
             named[0 if matrix else 1].add(module_name)

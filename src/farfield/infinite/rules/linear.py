@@ -70,8 +70,7 @@ def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
             f"{tuple(bias.shape)}",
             "A vector with one entry for each unit is a bias, and has a rule.",
         )
-    reading.use(bias, "the sum with a parameter")
-    variance = reading.bias_vars[id(bias)]
+    variance = reading.bias_var(bias, "the sum with a parameter")
     own: Scaled | None = None
     if bias.requires_grad:
         size = 1.0 if reading.parameterization == "standard" else variance
@@ -103,8 +102,7 @@ def _random_map(
     weight_var = reading.weight_var(weight, shape[0])
     bias_var: Variance = 0.0
     if bias is not None:
-        reading.use(bias, "linear")
-        bias_var = reading.bias_vars[id(bias)]
+        bias_var = reading.bias_var(bias, "linear")
     below = mixed(x.law)
     weighed = below.gram.scaled(_root(weight_var))
     gram = weighed.plus_constant(bias_var)
