@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from farfield.infinite import angles
+from farfield.infinite import angles, safe
 from farfield.infinite.angles import Angle, Directions
 from farfield.infinite.pairs import Deferred, Rows, Vectors
-from farfield.infinite.safe import hypotenuse, safe_divide, safe_sqrt
+from farfield.infinite.safe import hypotenuse, safe_divide
 
 Variance = float | Tensor
 
@@ -113,7 +113,7 @@ class Gram:
 
     def minus_product(self, mean: Rows) -> Gram:
         """The covariance ``K - m1 m2`` of units with these means."""
-        deviation = self.root.map(_deviation, mean)
+        deviation = self.root.map(safe.deviation, mean)
         shares = deviation.map(safe_divide, self.root), mean.map(safe_divide, self.root)
         return Gram(deviation, Deferred(angles.spread, *shares, self.angle))
 
@@ -123,11 +123,6 @@ def _shares(a: Rows, b: Rows, root: Rows) -> tuple[Rows, Rows]:
     # Where the sum is zero its direction is free; it is counted with the second summand.
     theirs = b.map(lambda b, root: torch.where(root == 0, 1.0, safe_divide(b, root)), root)
     return a.map(safe_divide, root), theirs
-
-
-def _deviation(root: Tensor, mean: Tensor) -> Tensor:
-    # Their product would leave the range of the dtype long before the root does.
-    return safe_sqrt((root - mean).clamp_min(0.0)) * safe_sqrt((root + mean).clamp_min(0.0))
 
 
 def _constant_root(like: Rows, variance: Variance) -> Rows:

@@ -26,3 +26,9 @@ def hypotenuse(a: Tensor, b: Tensor) -> Tensor:
         return torch.hypot(a, b)
     zero = (a == 0) & (b == 0)
     return torch.where(zero, 0.0, torch.hypot(torch.where(zero, 1.0, a), b))
+
+
+def deviation(root: Tensor, mean: Tensor) -> Tensor:
+    """``sqrt(root^2 - mean^2)``, the standard deviation of what has this root mean square."""
+    # Their product would leave the range of the dtype long before the root does.
+    return safe_sqrt((root - mean).clamp_min(0.0)) * safe_sqrt((root + mean).clamp_min(0.0))

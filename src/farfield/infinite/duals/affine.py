@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farfield.infinite import angles
+from farfield.infinite import angles, safe
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation, RowLaw
 from farfield.infinite.duals.halves import Halves
 from farfield.infinite.pairs import Rows
-from farfield.infinite.safe import hypotenuse, safe_divide, safe_sqrt
+from farfield.infinite.safe import hypotenuse, safe_divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Affine(Activation):
     def root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi(u)^2])``: the deviation stays, the mean moves."""
         root, mean = self.inner.root(r), self.inner.mean(r)
-        return hypotenuse(abs(self.factor) * _deviation(root, mean), self.mean(r))
+        return hypotenuse(abs(self.factor) * safe.deviation(root, mean), self.mean(r))
 
     def slope_root(self, r: Tensor) -> Tensor:
         """``sqrt(E[phi'(u)^2])``."""
@@ -74,7 +74,7 @@ class Affine(Activation):
         own = self.inner.angle(inner, angle)
         if self.shift == 0.0:
             return own
-        deviation = inner.root.map(_deviation, inner.mean)
+        deviation = inner.root.map(safe.deviation, inner.mean)
         around = angles.spread(
             deviation.map(safe_divide, inner.root), inner.mean.map(safe_divide, inner.root), own
         )
@@ -94,8 +94,3 @@ class Affine(Activation):
 def _inner(law: RowLaw) -> RowLaw:
     assert law.inner is not None
     return law.inner
-
-
-def _deviation(root: Tensor, mean: Tensor) -> Tensor:
-    # Their product would leave the range of the dtype long before the root does.
-    return safe_sqrt((root - mean).clamp_min(0.0)) * safe_sqrt((root + mean).clamp_min(0.0))
