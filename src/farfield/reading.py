@@ -61,6 +61,19 @@ class RuleTable:
         self.way_out = way_out
         self._rules: dict[Callable[..., Any], Rule] = {}
         self._refusals: set[Callable[..., Any]] = set()
+        self._first: Rule | None = None
+
+    def before_all(self, rule: AnyRule) -> AnyRule:
+        """Decorate what is asked before the rules; it may answer ``NotImplemented``.
+
+        Args:
+            rule: Takes a function, its arguments and its keyword arguments.
+
+        Returns:
+            The rule as it is.
+        """
+        self._first = rule
+        return rule
 
     def register(self, *functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
         """Decorate the rule that stands for these functions; it takes their arguments.
@@ -95,13 +108,23 @@ class RuleTable:
         """The rule of a function, if there is one."""
         return self._rules.get(function)
 
+    def is_refused(self, function: Callable[..., Any]) -> bool:
+        """Whether a function is known to have no rule."""
+        return function in self._refusals
+
+    def first(
+        self, function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]
+    ) -> Any:
+        """What the rule before all others says, or ``NotImplemented``."""
+        return NotImplemented if self._first is None else self._first(function, args, options)
+
     def names(self) -> list[str]:
         """The names of all functions with a rule, sorted."""
-        return sorted({_name(function) for function in self._rules.keys() - self._refusals})
+        return sorted({name_of(function) for function in self._rules.keys() - self._refusals})
 
     def refused(self) -> list[str]:
         """The names of the functions that are known to have none, sorted."""
-        return sorted({_name(function) for function in self._refusals})
+        return sorted({name_of(function) for function in self._refusals})
 
     def nearest(self, operation: str) -> list[str]:
         """The functions with a rule whose names are most like this one."""
@@ -172,9 +195,11 @@ class AbstractTensor(Tensor):
         if func in _PLAIN:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **options)
+        if (result := cls.rules.first(func, args, options)) is not NotImplemented:
+            return result
         in_place = bool(options.pop("inplace", False))
         rule = cls.rules.find(func)
-        name = _name(func)
+        name = name_of(func)
         if rule is None and (plain := _out_of_place(name)):
             rule, in_place = cls.rules.find(getattr(torch.Tensor, plain, func)), True
         if rule is None:
@@ -185,7 +210,8 @@ class AbstractTensor(Tensor):
         return result
 
 
-def _name(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called, as the user would write it."""
     name = str(getattr(function, "__name__", function))
     if name == "__get__":  # the getter of an attribute, such as x.T
         name = str(getattr(getattr(function, "__self__", None), "__name__", name))

@@ -61,8 +61,16 @@ def test_what_is_refused_is_not_called_supported() -> None:
 
 
 def test_an_operation_of_the_model_itself() -> None:
-    with pytest.raises(UnsupportedOperation, match=r"^Elementwise: softmax has no rule"):
-        ff.infinite_width(Elementwise(lambda x: x.softmax(-1)))(X)
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).softmax(-1)
+
+    with pytest.raises(UnsupportedOperation, match=r"^Own: softmax has no rule"):
+        ff.infinite_width(Own())(X)
 
 
 def test_after_a_refusal_the_trail_is_clear() -> None:

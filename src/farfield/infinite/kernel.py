@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,8 +12,8 @@ from torch.func import functional_call
 
 from farfield.errors import SettingsError
 from farfield.infinite import rules
-from farfield.infinite.gram import Unknown, constant
-from farfield.infinite.laws import Mixed, blend, mixed, positions
+from farfield.infinite.gram import Unknown, Variance, constant
+from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
 from farfield.infinite.limit_tensor import (
     RULES,
     LimitTensor,
@@ -120,13 +121,31 @@ class InfiniteWidth:
         )
 
     def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
+        """The law of the outputs at two batches; the same object twice if they are one."""
+        if torch.is_grad_enabled():
+            return self._run(x1, x2, self._weights, self._biases)
+        # What is computed from trained parameters shows only where gradients are recorded.
+        with torch.inference_mode(False), torch.enable_grad():
+            first = _constant(x1)
+            second = first if x2 is x1 else _constant(x2)
+            weights, biases = (
+                {name: _constant(variance) for name, variance in variances.items()}
+                for variances in (self._weights, self._biases)
+            )
+            return self._run(first, second, weights, biases)
+
+    def _run(
+        self, x1: Tensor, x2: Tensor, weights: dict[int, Variance], biases: dict[int, Variance]
+    ) -> Mixed:
         """Run the model's own ``forward`` on the law of its inputs."""
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
-        reading = Reading(self._weights, self._biases, names, self._parameterization)
-        first = _wide(x1)
-        second = first if x2 is x1 else _wide(x2)
         # Copies of the buffers, for modules that count how often they are called.
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        held = [value for module in self._model.modules() for value in vars(module).values()]
+        fixed = [*buffers.values(), *(value for value in held if isinstance(value, Tensor))]
+        reading = Reading(weights, biases, names, frozenset(map(id, fixed)), self._parameterization)
+        first = wide(x1)
+        second = first if x2 is x1 else wide(x2)
         inputs = (input_tensor(first, second, x1.dtype, reading),)
         with following(self._model), torch.random.fork_rng(devices=[]):
             before = torch.get_rng_state()
@@ -192,9 +211,11 @@ def infinite_width(
     return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget, output)
 
 
-def _wide(x: Tensor) -> Tensor:
-    """The inputs in float64: single precision would not survive fifty layers."""
-    return x if x.device.type == "mps" else x.double()  # Apple's GPUs have no float64
+def _constant(value: Any) -> Any:
+    """A value without its history, if it is a tensor."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.clone() if value.is_inference() else value.detach()
 
 
 def _all_units(outputs: Sequence[LimitTensor]) -> Mixed:

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from farfield.errors import RangeError
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.rectified import Rectified
-from farfield.infinite.gram import Gram, Scaled, of_vectors, product, total
+from farfield.infinite.gram import Gram, Scaled, Unknown, of_vectors, product, total
 from farfield.infinite.pairs import Deferred, Rows, Vectors
 
 _DATA = -1  # the source that the raw input counts as
@@ -59,12 +60,11 @@ class Data:
 
     Attributes:
         x: Values for the two batches, (n1, *positions, d) and (n2, *positions, d).
-        tangent: Mean over the features of what parameters of the features themselves add (the
-            gain and bias of a norm on the raw input).
+        error: Why there is no tangent kernel, if they depend on trained parameters.
     """
 
     x: Rows
-    tangent: Scaled | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +122,10 @@ def mixed(law: Law) -> Mixed:
     if isinstance(law, Mixed):
         return law
     if isinstance(law, Data):
-        x = rows_last(law.x)
-        mean = x.map(lambda values: values.mean(-1))
-        return Mixed(of_vectors(x), mean, law.tangent, frozenset({_DATA}))
+        x = rows_last(law.x.map(_finite))
+        mean, gram = x.map(lambda values: values.mean(-1)), of_vectors(x)
+        unknown = Unknown(gram.root, gram.plain().cosine, law.error) if law.error else None
+        return Mixed(gram, mean, unknown, frozenset({_DATA}))
     if (units := gaussian_of(law)) is not None:
         own = units.gram.plain().scaled(units.gains**0.5) if units.gains else None
         mean = units.gram.root.map(torch.zeros_like)
@@ -143,6 +144,28 @@ def mixed(law: Law) -> Mixed:
         tangents.append(Scaled(rows.gain_root * base.gains**0.5, gain))
     gram = Gram(rows.root, Deferred(function.angle, rows, base.gram.angle))
     return Mixed(gram, rows.mean, total(tangents), base.sources)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Numbers that are computed from the input, as real numbers.
+
+    Raises:
+        RangeError: They are NaN or infinite.
+    """
+    broken = ~x.isfinite().flatten(1).all(1)
+    if bool(broken.any()):
+        raise RangeError(
+            f"What the model computes from the raw input is NaN or infinite for "
+            f"{int(broken.sum())} of {len(x)} inputs: a norm with eps = 0 of features that are all "
+            "equal (for RMSNorm, all zero), a division by zero, a root or logarithm of a negative "
+            "number, or an overflow. Use a positive eps, or leave such inputs out."
+        )
+    return x if x.is_floating_point() else wide(x)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Numbers in float64: single precision would not survive fifty layers."""
+    return x.float() if x.device.type == "mps" else x.double()  # Apple's GPUs have no float64
 
 
 def _check_range(r: Rows, root: Rows) -> None:

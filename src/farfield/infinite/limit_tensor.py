@@ -54,19 +54,23 @@ class Reading:
             as far as it was given or is remembered.
         bias_vars: Variance of each bias, by ``id`` of the parameter, likewise.
         names: Names of the parameters, by ``id``.
+        fixed: The ``id`` of the tensors that the model holds and does not train or draw.
         parameterization: How gradients are counted.
         used: The parameters that were used already.
-        grad_enabled: Whether gradients were recorded when the reading began.
         parts: Ranges of units that were taken out of a law, by ``id`` of what they came from.
     """
 
     weight_vars: dict[int, Variance]
     bias_vars: dict[int, Variance]
     names: dict[int, str]
+    fixed: frozenset[int]
     parameterization: Parameterization
     used: set[int] = field(default_factory=set)
-    grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
     parts: dict[int, list[Part]] = field(default_factory=dict)
+
+    def is_fixed(self, value: Tensor) -> bool:
+        """Whether a tensor is one that the model holds, such as a buffer, or a view of one."""
+        return id(value) in self.fixed or id(value._base) in self.fixed
 
     def use(self, parameter: Tensor, what: str) -> None:
         """Note that a parameter is used, and refuse a second use.
@@ -169,7 +173,7 @@ class LimitTensor(AbstractTensor):
         Raises:
             UnsupportedOperation: Gradients are switched off for a part of the model.
         """
-        if torch.is_grad_enabled() != self.reading.grad_enabled:
+        if not torch.is_grad_enabled():
             raise RULES.unsupported(
                 "no_grad inside of forward",
                 "What is trained below it is no longer that of the whole model; freeze parameters "

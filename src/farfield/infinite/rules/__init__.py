@@ -3,6 +3,24 @@
 Importing this package registers them all.
 """
 
-from farfield.infinite.rules import activations, arithmetic, choices, linear, norms, parts, shapes
+from farfield.infinite.rules import (
+    activations,
+    arithmetic,
+    choices,
+    linear,
+    norms,
+    numbers,
+    parts,
+    shapes,
+)
 
-__all__ = ["activations", "arithmetic", "choices", "linear", "norms", "parts", "shapes"]
+__all__ = [
+    "activations",
+    "arithmetic",
+    "choices",
+    "linear",
+    "norms",
+    "numbers",
+    "parts",
+    "shapes",
+]

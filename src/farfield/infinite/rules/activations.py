@@ -21,7 +21,7 @@ from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
 from farfield.infinite.duals.waves import COSINE, SINE
 from farfield.infinite.gram import total
-from farfield.infinite.laws import Data, Mixed, Pointwise, mixed
+from farfield.infinite.laws import Mixed, Pointwise, mixed
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 
 
@@ -31,7 +31,7 @@ def apply(
     """A function of each entry.
 
     Args:
-        x: The raw input, on which the function simply runs, or Gaussian units.
+        x: A function of Gaussian units.
         function: The dual activation.
         exact: The function itself.
         name: What it is called in messages.
@@ -42,13 +42,6 @@ def apply(
     Raises:
         UnsupportedOperation: On units that are not Gaussian.
     """
-    if isinstance(x.law, Data):
-        if x.law.tangent is not None:
-            raise RULES.unsupported(
-                f"{name} on the raw input behind a norm with trained gain or bias",
-                "Its parameters belong to single features, of which there are few.",
-            )
-        return x.with_law(Data(x.law.x.map(exact)))
     law = x.law
     if isinstance(law, Pointwise):
         # The base stays the very same object, so that functions of the same units are known to be.
@@ -104,11 +97,6 @@ def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
             "Its gradient is a sum over the units with random signs, which stays random in the "
             "limit, so there is no tangent kernel; give each unit its own slope, "
             "nn.PReLU(num_parameters=width), or freeze it with requires_grad_(False).",
-        )
-    if isinstance(x.law, Data):
-        raise RULES.unsupported(
-            "prelu with trained slopes on the raw input",
-            "They belong to single features, of which there are few.",
         )
     own = mixed(apply(x, Rectified(1.0, 0.0), lambda u: u.clamp(max=0.0), "prelu").law)
     law = mixed(active.law)

@@ -43,11 +43,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
     if isinstance(units, LimitTensor) and isinstance(other, Tensor) and is_parameter(other):
         return add_bias(units, other)
-    if (known := _on_features(a, b, torch.add)) is not None:
-        return known
     x, number = _number(a, b, "add")
-    if isinstance(x.law, Data):
-        return _on_numbers(x, x.law, lambda values: values + number, "add")
     if number == 0.0:
         return x.with_law(x.law)
     if isinstance(x.law, Pointwise):
@@ -82,18 +78,11 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
     if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
         _check_shapes(a, b, "mul")
         return a.with_law(_product(a.law, b.law))
-    if (known := _on_features(a, b, torch.mul)) is not None:
-        return known
     x, number = _number(a, b, "mul")
     law = x.law
-    if isinstance(law, Data):
-        if law.tangent is None:
-            return _on_numbers(x, law, lambda values: values * number, "mul")
-        tangent = law.tangent.scaled(abs(number))
-        return x.with_law(Data(law.x * number, tangent))
     if isinstance(law, Pointwise):
         return x.with_law(Pointwise(law.base, affine(law.function, number, 0.0)))
-    below, size = law, abs(number)
+    below, size = mixed(law), abs(number)
     return x.with_law(
         Mixed(
             below.gram.scaled(size),
@@ -117,8 +106,6 @@ def div(a: Operand, b: Operand) -> LimitTensor:
     """The quotient with a number, or of functions of the same units."""
     if isinstance(b, LimitTensor):
         return mul(a, torch.reciprocal(b))
-    if isinstance(b, Tensor) and (known := _on_features(a, b, torch.div)) is not None:
-        return known
     _, number = _number(a, b, "div")
     return mul(a, 1.0 / number)
 
@@ -132,12 +119,8 @@ def cat(tensors: Sequence[LimitTensor | Tensor], dim: int = 0) -> LimitTensor:
         raise RULES.unsupported("cat", "Only the last dimension, the one of units, has a rule.")
     widths = [tensor.shape[-1] for tensor in units]
     shape = (*first.shape[:-1], sum(widths))
-    laws = [tensor.law for tensor in units]
-    plain = [law for law in laws if isinstance(law, Data) and law.tangent is None]
-    if len(plain) == len(laws):
-        x = plain[0].x.map(_joined_features, *(law.x for law in plain[1:]))
-        return first.with_law(Data(x), shape)
-    return first.with_law(blend([mixed(law) for law in laws], widths), shape)
+    laws = [mixed(tensor.law) for tensor in units]
+    return first.with_law(blend(laws, widths), shape)
 
 
 def _lifted(tensor: LimitTensor | Tensor, like: LimitTensor) -> LimitTensor:
@@ -158,13 +141,7 @@ def _lifted(tensor: LimitTensor | Tensor, like: LimitTensor) -> LimitTensor:
     return like.with_law(Data(Rows(lefts, lefts if same else rights)), tuple(tensor.shape))
 
 
-def _joined_features(*values: Tensor) -> Tensor:
-    return torch.cat(values, -1)
-
-
 def _sum(a: Law, b: Law) -> Law:
-    if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
-        return Data(a.x.map(torch.add, b.x))
     if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
         return Pointwise(a.base, joined(a.function, b.function, operator.add, "a sum"))
     first, second = gaussian_of(a), gaussian_of(b)
@@ -189,8 +166,6 @@ def _sum(a: Law, b: Law) -> Law:
 
 
 def _product(a: Law, b: Law) -> Law:
-    if isinstance(a, Data) and isinstance(b, Data) and a.tangent is None and b.tangent is None:
-        return Data(a.x * b.x)
     if isinstance(a, Pointwise) and isinstance(b, Pointwise) and a.base is b.base:
         return Pointwise(a.base, joined(a.function, b.function, operator.mul, "a product"))
     _check_independent(a, b, "product")
@@ -254,21 +229,6 @@ def _number(a: Operand, b: Operand, what: str) -> tuple[LimitTensor, float]:
     return x, float(other)
 
 
-def _on_features(
-    a: Operand, b: Operand, join: Callable[[Tensor, Tensor], Tensor]
-) -> LimitTensor | None:
-    """Features of the raw input with numbers of their own, as when inputs are standardised."""
-    x, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
-    if not isinstance(x, LimitTensor) or not isinstance(x.law, Data) or x.law.tangent is not None:
-        return None
-    if not isinstance(other, Tensor) or is_trained(other) or other.numel() == 1:
-        return None
-    numbers = other if other.ndim < x.ndim else constant_row(other)
-    if torch.broadcast_shapes(numbers.shape, x.shape[1:]) != tuple(x.shape[1:]):
-        return None
-    return x.with_law(Data(x.law.x.map(lambda values: join(values, numbers.to(values)))))
-
-
 def constant_row(numbers: Tensor) -> Tensor:
     """The row that a batch of numbers consists of.
 
@@ -305,11 +265,3 @@ def new_ones(x: LimitTensor, *size: Any, **options: Any) -> Tensor:
 def new_zeros(x: LimitTensor, *size: Any, **options: Any) -> Tensor:
     """Zeros in another shape."""
     return torch.zeros(*size, dtype=x.dtype, device=x.device)
-
-
-def _on_numbers(
-    x: LimitTensor, law: Data, function: Callable[[Tensor], Tensor], what: str
-) -> LimitTensor:
-    if law.tangent is not None:
-        raise RULES.unsupported(f"{what} on the raw input behind a norm with trained parameters")
-    return x.with_law(Data(law.x.map(function)))

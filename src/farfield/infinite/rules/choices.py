@@ -8,9 +8,8 @@ from torch import Tensor
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
-from farfield.infinite.laws import IDENTITY, Data, Pointwise
+from farfield.infinite.laws import IDENTITY, Pointwise
 from farfield.infinite.limit_tensor import RULES, LimitTensor, is_trained
-from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.activations import heaviside
 from farfield.infinite.rules.arithmetic import Operand, sub
 
@@ -38,8 +37,6 @@ def where(condition: LimitTensor, a: Operand, b: Operand) -> LimitTensor:
     """
     units = [x for x in (condition, a, b) if isinstance(x, LimitTensor)]
     laws = [x.law for x in units]
-    if all(isinstance(law, Data) for law in laws):
-        return _on_numbers(condition, a, b)
     first = laws[0]
     if not isinstance(first, Pointwise) or not all(
         isinstance(law, Pointwise) and law.base is first.base for law in laws
@@ -70,17 +67,6 @@ def _chosen(condition: Activation, a: Activation, b: Activation) -> Activation:
     return Numeric(
         lambda u: torch.where(condition.value(u) > 0.5, a.value(u), b.value(u)), bends, "where"
     )
-
-
-def _on_numbers(condition: Operand, a: Operand, b: Operand) -> LimitTensor:
-    """The choice where the raw input itself decides."""
-    parts = [x.law.x if isinstance(x, LimitTensor) else x for x in (condition, a, b)]  # type: ignore[union-attr]
-    first = next(x for x in (condition, a, b) if isinstance(x, LimitTensor))
-    rows = next(part for part in parts if isinstance(part, Rows))
-    like = rows.map(torch.zeros_like)
-    whole = [part if isinstance(part, Rows) else like.map(torch.add, float(part)) for part in parts]
-    chosen = whole[0].map(lambda c, x, y: torch.where(c > 0.5, x, y), *whole[1:])
-    return first.with_law(Data(chosen))
 
 
 @RULES.register(torch.Tensor.where)

@@ -8,18 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.errors import RangeError
-from farfield.infinite.gram import Gram, Scaled, Unknown, constant, of_vectors, total
+from farfield.infinite.gram import Gram, Scaled, constant, total
 from farfield.infinite.laws import (
     IDENTITY,
-    Data,
     Gaussian,
     Law,
     Mixed,
     Pointwise,
     gaussian_of,
     mixed,
-    rows_last,
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.infinite.pairs import Rows
@@ -47,9 +44,6 @@ def layer_norm(
     order 1 / width when a random linear map follows.
     """
     _check(x, normalized_shape, "layer_norm", weight, bias)
-    if isinstance(x.law, Data):
-        rows = x.law.x.map(lambda values: F.layer_norm(values, list(normalized_shape), eps=eps))
-        return x.with_law(_on_data(x.law, rows, weight, bias))
     return _on_units(x, "layer_norm", float(eps), weight, bias, centred=True)
 
 
@@ -62,9 +56,6 @@ def rms_norm(
 ) -> LimitTensor:
     """Divide by the root of the units' mean square: LayerNorm without the subtraction."""
     _check(x, normalized_shape, "rms_norm", weight, None)
-    if isinstance(x.law, Data):
-        rows = x.law.x.map(lambda values: F.rms_norm(values, list(normalized_shape), eps=eps))
-        return x.with_law(_on_data(x.law, rows, weight, None))
     # PyTorch's own default.
     floor = torch.finfo(x.dtype).eps if eps is None else eps
     return _on_units(x, "rms_norm", float(floor), weight, None, centred=False)
@@ -174,36 +165,14 @@ def _own_tangents(gram: Gram, weight: Tensor | None, bias: Tensor | None) -> lis
     ]
 
 
-def _on_data(law: Data, rows: Rows, weight: Tensor | None, bias: Tensor | None) -> Data:
-    """The raw input may have gains and biases that differ: its features are known one by one."""
-    if law.tangent is not None:
-        raise RULES.unsupported(
-            "a second norm on the raw input",
-            "The units of the raw input are few, so the derivative of the norm does not vanish.",
-        )
-    if not all(bool(side.isfinite().all()) for side in (rows.left, rows.right)):
-        raise RangeError(
-            "A norm with eps = 0 divides by zero: the features of an input are all equal (for "
-            "RMSNorm, all zero). Use a positive eps, or leave such inputs out."
-        )
-    own = _unknown(rows) if _trained(weight) or _trained(bias) else None
-    if weight is not None:
-        rows = rows * weight.detach().to(rows.left)
-    if bias is not None:
-        rows = rows.map(torch.add, bias.detach().to(rows.left))
-    return Data(rows, own)
-
-
-def _unknown(rows: Rows) -> Unknown:
-    """What trained gains and biases of the raw input add: it stays random in the limit."""
-    gram = of_vectors(rows_last(rows))
-    error = RULES.unsupported(
+def few_features() -> Exception:
+    """Why norms with trained parameters on the raw input have no tangent kernel."""
+    return RULES.unsupported(
         "the tangent kernel of a norm with trained gain or bias on the raw input",
         "Its parameters belong to single features, of which there are few, so that their "
         "gradients do not average out; freeze them with requires_grad_(False), or use "
         "elementwise_affine=False. The NNGP is not affected.",
     )
-    return Unknown(gram.root, gram.plain().cosine, error)
 
 
 def _inverse(root: Rows, eps: float) -> Rows:

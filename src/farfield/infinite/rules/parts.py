@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.infinite.laws import Data
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.infinite.rules.arithmetic import mul
 
 
 @RULES.register(torch.Tensor.__getitem__)
 def getitem(x: LimitTensor, index: Any) -> LimitTensor:
-    """Features of the raw input; a range of units, or one of them; never a part of the batch.
+    """A range of units, or one of them; never a part of the batch.
 
     Units of one layer are independent and have the same law, so that disjoint ranges of them are
     independent of each other.
@@ -31,10 +30,6 @@ def getitem(x: LimitTensor, index: Any) -> LimitTensor:
         raise RULES.unsupported(
             f"indexing with {index!r}", "Rows must stay apart: the first index is a full slice."
         )
-    if isinstance(x.law, Data):
-        if x.law.tangent is not None:
-            raise RULES.unsupported("indexing of the raw input behind a norm with trained gains")
-        return x.view_of(Data(x.law.x.map(lambda values: values[index])), (rows, *shape[1:]))
     last = _of_last_dimension(spelled, x.ndim)
     if tuple(shape[1 : x.ndim - 1]) != tuple(x.shape[1:-1]) or last is None:
         raise RULES.unsupported(

@@ -67,7 +67,7 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
         return x
     if full[0] != rows:
         raise RULES.unsupported(f"reshape to {wanted}", "Rows must stay apart.")
-    if not isinstance(x.law, Data) or x.law.tangent is not None:
+    if not isinstance(x.law, Data):
         if len(full) != 2:
             raise RULES.unsupported(
                 f"reshape of units from {tuple(x.shape)} to {full}",
@@ -76,4 +76,4 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
         parts = positions(mixed(x.law))
         return x.view_of(blend(parts, [1] * len(parts)), full)
     rows_of = x.law.x.map(lambda values: values.reshape(len(values), *full[1:]))
-    return x.view_of(Data(rows_of), full)
+    return x.view_of(Data(rows_of, x.law.error), full)
