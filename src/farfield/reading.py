@@ -8,6 +8,7 @@ for. A function without a rule raises an error: never a guess.
 from __future__ import annotations
 
 import difflib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -204,6 +205,10 @@ class AbstractTensor(Tensor):
             rule, in_place = cls.rules.find(getattr(torch.Tensor, plain, func)), True
         if rule is None:
             raise cls.rules.unsupported(name)
+        try:
+            inspect.signature(rule).bind(*args, **options)
+        except TypeError as error:
+            raise cls.rules.unsupported(name, f"Here it has {error}.".replace("got ", "")) from None
         result = rule(*args, **options)
         if in_place and isinstance(args[0], AbstractTensor):
             return args[0].replace_(result)

@@ -44,14 +44,19 @@ class Scaled:
 
     def times(self, other: Scaled) -> Scaled:
         """The entrywise product of two kernels."""
-        if isinstance(other, Unknown):
-            return other
         return Scaled(self.root * other.root, Deferred(torch.mul, self.cosine, other.cosine))
+
+    def at(self, position: tuple[int, ...]) -> Scaled:
+        """The kernel at one position."""
+        root = self.root.map(lambda values: values[position])
+        return Scaled(root, Deferred(lambda values: values[position], self.cosine))
 
 
 @dataclass(frozen=True, eq=False)
-class Unknown(Scaled):
+class Unknown:
     """A tangent kernel that has no limit, or no rule; the reason is raised where it is asked for.
+
+    Whatever it becomes a part of is unknown as well.
 
     Attributes:
         error: What to raise.
@@ -59,13 +64,20 @@ class Unknown(Scaled):
 
     error: Exception
 
-    def scaled(self, factor: Rows | Variance) -> Scaled:
+    def scaled(self, factor: Rows | Variance) -> Unknown:
         """As unknown as before."""
         return self
 
-    def times(self, other: Scaled) -> Scaled:
+    def times(self, other: Scaled) -> Unknown:
         """As unknown as before."""
         return self
+
+    def at(self, position: tuple[int, ...]) -> Unknown:
+        """As unknown as before."""
+        return self
+
+
+Tangent = Scaled | Unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,12 +159,14 @@ def of_vectors(x: Vectors) -> Gram:
     return Gram(root, Deferred(Directions.angle, directions))
 
 
-def total(parts: Sequence[Scaled | None]) -> Scaled | None:
+def total(parts: Sequence[Tangent | None]) -> Tangent | None:
     """The sum of those kernels that are there."""
-    there = [part for part in parts if part is not None]
-    for part in there:
+    there: list[Scaled] = []
+    for part in parts:
         if isinstance(part, Unknown):
             return part
+        if part is not None:
+            there.append(part)
     if len(there) < 2:
         return there[0] if there else None
     root = there[0].root

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from farfield.errors import SettingsError
 from farfield.infinite import rules
-from farfield.infinite.gram import Unknown, Variance, constant
+from farfield.infinite.gram import Scaled, Unknown, Variance, constant
 from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
 from farfield.infinite.limit_tensor import (
     RULES,
@@ -97,10 +97,12 @@ class InfiniteWidth:
         pairs = len(x1) * len(x2)
         nothing = constant(moments.gram.root, 0.0).plain()
         both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or nothing}
-        kernels = [both[name] for name in wanted]
-        for kernel in kernels:
+        kernels: list[Scaled] = []
+        for name in wanted:
+            kernel = both[name]
             if isinstance(kernel, Unknown):
                 raise kernel.error
+            kernels.append(kernel)
         roots = [root for kernel in kernels for root in (kernel.root.left, kernel.root.right)]
         program = Program([kernel.values() for kernel in kernels])
         fused = fuse(program) if pairs >= _WORTH_COMPILING else None

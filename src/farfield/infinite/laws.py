@@ -12,7 +12,7 @@ unit at a pair of inputs says it all. There are three kinds of law:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,11 +22,29 @@ from farfield.errors import RangeError
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.rectified import Rectified
-from farfield.infinite.gram import Gram, Scaled, Unknown, of_vectors, product, total
+from farfield.infinite.duals.summands import summand_gain
+from farfield.infinite.gram import Gram, Scaled, Tangent, Unknown, of_vectors, product, total
 from farfield.infinite.pairs import Deferred, Rows, Vectors
 
 _DATA = -1  # the source that the raw input counts as
 _fresh = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """A trained gain (LayerNorm's): each unit has a number of its own that multiplies a summand.
+
+    Attributes:
+        summand: Second moments of what it multiplies, the gain included.
+        weight: 1 / gain^2.
+    """
+
+    summand: Gram
+    weight: float
+
+    def tangent(self) -> Scaled:
+        """What it adds to the tangent of the unit itself: ``weight E[u v]``."""
+        return self.summand.plain().scaled(self.weight**0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +55,30 @@ class Gaussian:
         gram: Their second moments.
         tangent: Inner products of the gradients of one unit with respect to all parameters
             below; ``None`` when there are none.
-        gains: What trained gains of the unit itself (LayerNorm's) add to the tangent, in u v for
-            the very u and v of the unit: 1 for a gain of 1. It is kept apart because behind a
-            function it is E[u v phi'(u) phi'(v)], not K E[phi'(u) phi'(v)].
+        gains: Trained gains of independent summands of the unit, or of the whole of it. What they
+            add to the tangent is kept apart, because behind a function it is
+            ``E[u v phi'(z) phi'(z')]``, with the summands u, v of the very units z, z'.
         sources: The random maps it comes from.
     """
 
     gram: Gram
-    tangent: Scaled | None
-    gains: float = 0.0
+    tangent: Tangent | None
+    gains: tuple[Gain, ...] = ()
     sources: frozenset[int] = field(default_factory=lambda: frozenset({next(_fresh)}))
+
+    def map(self, function: Callable[[Gram], Gram]) -> Gaussian:
+        """The same units times something known: a function of all their kernels."""
+        gram = function(self.gram)
+        gains = tuple(
+            replace(gain, summand=gram if gain.summand is self.gram else function(gain.summand))
+            for gain in self.gains
+        )
+        return replace(self, gram=gram, gains=gains)
 
     def scaled(self, factor: Rows | float) -> Gaussian:
         """The same units, multiplied by something that is not negative."""
         tangent = None if self.tangent is None else self.tangent.scaled(factor)
-        return Gaussian(self.gram.scaled(factor), tangent, self.gains, self.sources)
+        return replace(self.map(lambda gram: gram.scaled(factor)), tangent=tangent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +120,7 @@ class Mixed:
 
     gram: Gram
     mean: Rows
-    tangent: Scaled | None
+    tangent: Tangent | None
     sources: frozenset[int]
 
 
@@ -122,31 +149,36 @@ def mixed(law: Law) -> Mixed:
     if isinstance(law, Mixed):
         return law
     if isinstance(law, Data):
-        x = rows_last(law.x.map(_finite))
+        x = rows_last(law.x.map(finite))
         mean, gram = x.map(lambda values: values.mean(-1)), of_vectors(x)
-        unknown = Unknown(gram.root, gram.plain().cosine, law.error) if law.error else None
+        unknown = Unknown(law.error) if law.error else None
         return Mixed(gram, mean, unknown, frozenset({_DATA}))
     if (units := gaussian_of(law)) is not None:
-        own = units.gram.plain().scaled(units.gains**0.5) if units.gains else None
+        own = [gain.tangent() for gain in units.gains]
         mean = units.gram.root.map(torch.zeros_like)
-        return Mixed(units.gram, mean, total([units.tangent, own]), units.sources)
+        return Mixed(units.gram, mean, total([units.tangent, *own]), units.sources)
     base, function = law.base, law.function
     rows = function.rows(base.gram.root)
     _check_range(rows.r, rows.root)
-    tangents: list[Scaled | None] = []
+    tangents: list[Tangent | None] = []
     if base.tangent is not None:
         _check_range(rows.r, rows.slope_root)
         slope = Deferred(function.slope, rows, base.gram.angle)
         tangents.append(base.tangent.times(Scaled(rows.slope_root, slope)))
-    if base.gains:
+    whole = sum(gain.weight for gain in base.gains if gain.summand is base.gram)
+    if whole:
         _check_range(rows.r, rows.gain_root)
         gain = Deferred(function.gain, rows, base.gram.angle)
-        tangents.append(Scaled(rows.gain_root * base.gains**0.5, gain))
+        tangents.append(Scaled(rows.gain_root * whole**0.5, gain))
+    for part in base.gains:
+        if part.summand is not base.gram:
+            summand = summand_gain(function, base.gram, part.summand)
+            tangents.append(summand.scaled(part.weight**0.5))
     gram = Gram(rows.root, Deferred(function.angle, rows, base.gram.angle))
     return Mixed(gram, rows.mean, total(tangents), base.sources)
 
 
-def _finite(x: Tensor) -> Tensor:
+def finite(x: Tensor) -> Tensor:
     """Numbers that are computed from the input, as real numbers.
 
     Raises:
@@ -219,10 +251,7 @@ def _at(law: Mixed, position: tuple[int, ...]) -> Mixed:
         return rows.map(lambda values: values[position])
 
     gram = Gram(pick(law.gram.root), Deferred(Angle.at, law.gram.angle, position))
-    tangent = law.tangent
-    if tangent is not None:
-        cosine = Deferred(lambda values: values[position], tangent.cosine)
-        tangent = Scaled(pick(tangent.root), cosine)
+    tangent = None if law.tangent is None else law.tangent.at(position)
     return Mixed(gram, pick(law.mean), tangent, law.sources)
 
 

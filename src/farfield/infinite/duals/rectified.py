@@ -100,7 +100,7 @@ class Rectified(Activation):
         """``E[phi'(u) phi'(v)] = size^2 (1 - (1 - kappa) theta / pi)``."""
         if self.is_linear:
             return torch.ones_like(angle.apart)
-        return _linear_in_angle(self.kappa, angle)
+        return linear_in_angle(self.kappa, angle)
 
     def gain(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[u v phi'(u) phi'(v)]``: u phi'(u) = phi(u) here."""
@@ -160,7 +160,7 @@ class Step(Activation):
         bend = ((1.0 - kappa) / math.pi) * angle.arc.angle
         apart = angle.arc.choose(bend, (1.0 - kappa) - bend)
         together = angle.arc.choose(2.0 - bend, (1.0 + kappa) + bend)
-        return Angle(apart, together, _linear_in_angle(kappa, angle))
+        return Angle(apart, together, linear_in_angle(kappa, angle))
 
     def slope(self, law: RowLaw, angle: Angle) -> Tensor:
         """Zero."""
@@ -171,7 +171,7 @@ class Step(Activation):
         return torch.zeros_like(angle.apart)
 
 
-def _linear_in_angle(kappa: float, angle: Angle) -> Tensor:
+def linear_in_angle(kappa: float, angle: Angle) -> Tensor:
     """``1 - (1 - kappa) theta / pi``, accurate where it is small."""
     arc, share = angle.arc, (1.0 - kappa) / math.pi
     if arc.near is None:

@@ -12,6 +12,7 @@ from farfield.infinite.rules import (
     numbers,
     parts,
     shapes,
+    statistics,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "numbers",
     "parts",
     "shapes",
+    "statistics",
 ]

@@ -27,6 +27,8 @@ from farfield.infinite.laws import (
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter, is_trained
 from farfield.infinite.pairs import Rows
+from farfield.infinite.rules.by_rows import moved_by, rows_of, stretched_by
+from farfield.infinite.rules.gains import gained
 from farfield.infinite.rules.linear import add_bias
 
 Operand = LimitTensor | Tensor | float | int
@@ -36,8 +38,10 @@ Operand = LimitTensor | Tensor | float | int
 def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     """The sum: of independent units their kernels add."""
     if alpha != 1.0:
-        b = mul(b, alpha) if isinstance(b, LimitTensor) else b * alpha
+        b = b * alpha
     if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
+        if (known := rows_of(a, b)) is not None:
+            return moved_by(*known)
         _check_shapes(a, b, "add")
         return a.with_law(_sum(a.law, b.law))
     units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
@@ -55,7 +59,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
 @RULES.register(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.subtract)
 def sub(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     """The difference."""
-    return add(a, mul(b, -1.0) if isinstance(b, LimitTensor) else -b, alpha=alpha)
+    return add(a, -b, alpha=alpha)
 
 
 @RULES.register(torch.rsub, torch.Tensor.__rsub__)
@@ -76,8 +80,13 @@ def neg(x: LimitTensor) -> LimitTensor:
 def mul(a: Operand, b: Operand) -> LimitTensor:
     """The product: with a number, or of independent units."""
     if isinstance(a, LimitTensor) and isinstance(b, LimitTensor):
+        if (known := rows_of(a, b)) is not None:
+            return stretched_by(*known)
         _check_shapes(a, b, "mul")
         return a.with_law(_product(a.law, b.law))
+    units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
+    if isinstance(units, LimitTensor) and isinstance(other, Tensor) and _is_gain(units, other):
+        return gained(units, other, "mul")
     x, number = _number(a, b, "mul")
     law = x.law
     if isinstance(law, Pointwise):
@@ -146,16 +155,14 @@ def _sum(a: Law, b: Law) -> Law:
         return Pointwise(a.base, joined(a.function, b.function, operator.add, "a sum"))
     first, second = gaussian_of(a), gaussian_of(b)
     _check_independent(a, b, "sum")
-    if first is not None and second is not None and first.gains == second.gains == 0.0:
-        return Pointwise(
-            Gaussian(
-                first.gram.plus(second.gram),
-                total([first.tangent, second.tangent]),
-                0.0,
-                first.sources | second.sources,
-            ),
-            IDENTITY,
+    if first is not None and second is not None:
+        both = Gaussian(
+            first.gram.plus(second.gram),
+            total([first.tangent, second.tangent]),
+            (*first.gains, *second.gains),
+            first.sources | second.sources,
         )
+        return Pointwise(both, IDENTITY)
     one, two = mixed(a), mixed(b)
     tangent = total([one.tangent, two.tangent])
     mean, sources = one.mean.map(torch.add, two.mean), one.sources | two.sources
@@ -187,6 +194,12 @@ def joined(a: Activation, b: Activation, join: Callable[..., Any], name: str) ->
         if closed is not None:
             return closed
     return Numeric(lambda u: join(a.value(u), b.value(u)), {*a.kinks, *b.kinks}, name)
+
+
+def _is_gain(units: LimitTensor, other: Tensor) -> bool:
+    """Whether a tensor is a vector of parameters with a number for each unit."""
+    width = tuple(units.shape[-1:])
+    return is_parameter(other) and tuple(other.shape) == width and other.numel() > 1
 
 
 def _check_independent(a: Law, b: Law, what: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
@@ -76,9 +78,10 @@ def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
         size = 1.0 if reading.parameterization == "standard" else variance
         own = constant(mixed(x.law).gram.root, size).plain()
     base = gaussian_of(x.law)
-    if base is not None and not base.gains:
+    if base is not None:
         gram = base.gram.plus_constant(variance)
-        return x.with_law(Pointwise(Gaussian(gram, total([base.tangent, own])), IDENTITY))
+        units = replace(base, gram=gram, tangent=total([base.tangent, own]))
+        return x.with_law(Pointwise(units, IDENTITY))
     below = mixed(x.law)
     gram, tangent = below.gram.plus_constant(variance), total([below.tangent, own])
     return x.with_law(Mixed(gram, below.mean, tangent, below.sources))

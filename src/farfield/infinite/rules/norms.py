@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.infinite.gram import Gram, Scaled, constant, total
+from farfield.infinite.duals.closed import affine
 from farfield.infinite.laws import (
     IDENTITY,
     Gaussian,
@@ -21,6 +22,7 @@ from farfield.infinite.laws import (
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.arithmetic import add
+from farfield.infinite.rules.gains import gained, shifted
 from farfield.infinite.safe import hypotenuse, safe_divide
 
 
@@ -43,8 +45,14 @@ def layer_norm(
     The derivative of the mean and of s adds nothing in the limit: its two rank-one terms are of
     order 1 / width when a random linear map follows.
     """
-    _check(x, normalized_shape, "layer_norm", weight, bias)
-    return _on_units(x, "layer_norm", float(eps), weight, bias, centred=True)
+    _check(x, normalized_shape, "layer_norm")
+    units = x.with_law(_normalised(x.law, float(eps), centred=True))
+    if weight is not None:
+        units = gained(units, weight, "layer_norm")
+    if bias is None:
+        return units
+    units, shift = shifted(units, bias, "layer_norm")
+    return add(units, shift) if shift else units
 
 
 @RULES.register(F.rms_norm, torch.rms_norm)
@@ -55,10 +63,11 @@ def rms_norm(
     eps: float | int | None = None,
 ) -> LimitTensor:
     """Divide by the root of the units' mean square: LayerNorm without the subtraction."""
-    _check(x, normalized_shape, "rms_norm", weight, None)
+    _check(x, normalized_shape, "rms_norm")
     # PyTorch's own default.
     floor = torch.finfo(x.dtype).eps if eps is None else eps
-    return _on_units(x, "rms_norm", float(floor), weight, None, centred=False)
+    units = x.with_law(_normalised(x.law, float(floor), centred=False))
+    return units if weight is None else gained(units, weight, "rms_norm")
 
 
 @RULES.refuse(
@@ -78,91 +87,35 @@ def refused(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
     )
 
 
-def _check(
-    x: LimitTensor,
-    normalized_shape: Sequence[int],
-    what: str,
-    weight: Tensor | None,
-    bias: Tensor | None,
-) -> None:
+def _check(x: LimitTensor, normalized_shape: Sequence[int], what: str) -> None:
     if tuple(normalized_shape) != tuple(x.shape[-1:]) or x.ndim < 2:
         raise RULES.unsupported(
             f"{what} over the dimensions {tuple(normalized_shape)}",
             "Only the last dimension, the one of the units, has a rule.",
         )
-    for parameter in (weight, bias):
-        if parameter is not None:
-            x.reading.use(parameter, what)
 
 
-def _on_units(
-    x: LimitTensor,
-    what: str,
-    eps: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    *,
-    centred: bool,
-) -> LimitTensor:
-    """Normalise, then scale and shift all units alike."""
-    gain, shift = _uniform(x, weight, 1.0, what), _uniform(x, bias, 0.0, what)
-    law = _normalised(x.law, eps, gain, weight, bias, centred=centred)
-    return add(x.with_law(law), shift) if shift else x.with_law(law)
-
-
-def _uniform(x: LimitTensor, parameter: Tensor | None, default: float, what: str) -> float:
-    """The number that a parameter is everywhere."""
-    if parameter is None:
-        return default
-    first = parameter.detach().flatten()[0]
-    if bool((parameter.detach() != first).any()):
-        raise RULES.unsupported(
-            f"{what} whose {x.reading.names[id(parameter)]!r} differs between units",
-            "The units of the limit all have the same law, as at initialisation, where gains are "
-            "1 and biases 0; reset_parameters() of the norm restores them.",
-        )
-    return float(first)
-
-
-def _trained(parameter: Tensor | None) -> bool:
-    return parameter is not None and parameter.requires_grad
-
-
-def _normalised(
-    law: Law,
-    eps: float,
-    gain: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    *,
-    centred: bool,
-) -> Law:
-    """The normalised units times the gain, with the tangents of gain and bias."""
-    base = gaussian_of(law)
-    if base is not None and gain != 0.0:
-        # The sign of the gain does not matter to a Gaussian. The gradient of the gain is the unit
-        # before it: u v / gain^2.
-        scaled = base.scaled(_inverse(base.gram.root, eps) * abs(gain))
-        shift = constant(scaled.gram.root, 1.0).plain() if _trained(bias) else None
-        tangent = total([scaled.tangent, shift])
-        gains = scaled.gains + (gain**-2 if _trained(weight) else 0.0)
-        return Pointwise(Gaussian(scaled.gram, tangent, gains, scaled.sources), IDENTITY)
+def _normalised(law: Law, eps: float, *, centred: bool) -> Law:
+    base = _gaussian_around(law) if centred else gaussian_of(law)
+    if base is not None:
+        return Pointwise(base.scaled(_inverse(base.gram.root, eps)), IDENTITY)
     moments = mixed(law)
     gram, mean = moments.gram, moments.mean
     if centred:
         gram, mean = gram.minus_product(mean), mean.map(torch.zeros_like)
     factor = _inverse(gram.root, eps)
-    gram = gram.scaled(factor)
-    below = None if moments.tangent is None else moments.tangent.scaled(factor * abs(gain))
-    tangent = total([below, *_own_tangents(gram, weight, bias)])
-    return Mixed(gram.scaled(abs(gain)), mean * factor * gain, tangent, moments.sources)
+    tangent = None if moments.tangent is None else moments.tangent.scaled(factor)
+    return Mixed(gram.scaled(factor), mean * factor, tangent, moments.sources)
 
 
-def _own_tangents(gram: Gram, weight: Tensor | None, bias: Tensor | None) -> list[Scaled | None]:
-    return [
-        gram.plain() if _trained(weight) else None,
-        constant(gram.root, 1.0).plain() if _trained(bias) else None,
-    ]
+def _gaussian_around(law: Law) -> Gaussian | None:
+    """The Gaussian that a law is but for a number that is added to all units."""
+    if not isinstance(law, Pointwise):
+        return None
+    halves = law.function.halves
+    if halves is None or not halves.is_polynomial or halves.degree > 1:
+        return None
+    return gaussian_of(replace(law, function=affine(IDENTITY, halves.coefficients(1)[0], 0.0)))
 
 
 def few_features() -> Exception:
