@@ -119,6 +119,11 @@ class Gram:
         mine, theirs = _shares(self.root, bias, root)
         return Gram(root, Deferred(angles.mix_constant, mine, self.angle, theirs))
 
+    def at(self, position: tuple[int, ...]) -> Gram:
+        """The kernel at one position."""
+        root = self.root.map(lambda values: values[position])
+        return Gram(root, Deferred(Angle.at, self.angle, position))
+
     def times(self, other: Gram) -> Gram:
         """The entrywise product."""
         return Gram(self.root * other.root, Deferred(angles.product, self.angle, other.angle))

@@ -14,13 +14,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from farfield.errors import RangeError
-from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.centred import cancels, centred
 from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.duals.summands import summand_gain
 from farfield.infinite.gram import Gram, Scaled, Tangent, Unknown, of_vectors, product, total
@@ -116,12 +117,35 @@ class Mixed:
         mean: Means of the units.
         tangent: As of :class:`Gaussian`; the gains are included.
         sources: As of :class:`Gaussian`.
+        varying: Computes the covariance where second moments minus means would cancel.
     """
 
     gram: Gram
     mean: Rows
     tangent: Tangent | None
     sources: frozenset[int]
+    varying: Callable[[], Gram] | None = None
+
+    def covariance(self) -> Gram:
+        """``K - m m'``."""
+        return self.gram.minus_product(self.mean) if self.varying is None else self.varying()
+
+    def times(self, factor: float) -> Mixed:
+        """The units times a number."""
+        size = abs(factor)
+        tangent = None if self.tangent is None else self.tangent.scaled(size)
+        return Mixed(
+            self.gram.scaled(size),
+            self.mean * factor,
+            tangent,
+            self.sources,
+            lambda: self.covariance().scaled(size),
+        )
+
+    def around(self, mean: Rows) -> Mixed:
+        """The same units with other means."""
+        spread = self.covariance()
+        return replace(self, gram=spread.plus(product(mean)), mean=mean, varying=lambda: spread)
 
 
 Law = Data | Pointwise | Mixed
@@ -175,7 +199,16 @@ def mixed(law: Law) -> Mixed:
             summand = summand_gain(function, base.gram, part.summand)
             tangents.append(summand.scaled(part.weight**0.5))
     gram = Gram(rows.root, Deferred(function.angle, rows, base.gram.angle))
-    return Mixed(gram, rows.mean, total(tangents), base.sources)
+    varying = partial(_varying, base, function) if cancels(rows.root, rows.mean) else None
+    return Mixed(gram, rows.mean, total(tangents), base.sources, varying)
+
+
+def _varying(base: Gaussian, function: Activation) -> Gram:
+    """The covariance of a function that is nearly constant."""
+    around = centred(function)
+    rows = around.rows(base.gram.root)
+    angle = Deferred(around.angle, rows, base.gram.angle)
+    return Gram(rows.root, angle).minus_product(rows.mean)
 
 
 def finite(x: Tensor) -> Tensor:
@@ -216,12 +249,6 @@ def _check_range(r: Rows, root: Rows) -> None:
             )
 
 
-def moved(law: Mixed, mean: Rows) -> Mixed:
-    """The same units around other means."""
-    gram = law.gram.minus_product(law.mean).plus(product(mean))
-    return Mixed(gram, mean, law.tangent, law.sources)
-
-
 def blend(parts: Sequence[Mixed], widths: Sequence[int]) -> Mixed:
     """The moments of a unit picked at random from groups of these widths.
 
@@ -247,12 +274,15 @@ def positions(law: Mixed) -> list[Mixed]:
 
 
 def _at(law: Mixed, position: tuple[int, ...]) -> Mixed:
-    def pick(rows: Rows) -> Rows:
-        return rows.map(lambda values: values[position])
-
-    gram = Gram(pick(law.gram.root), Deferred(Angle.at, law.gram.angle, position))
     tangent = None if law.tangent is None else law.tangent.at(position)
-    return Mixed(gram, pick(law.mean), tangent, law.sources)
+    mean = law.mean.map(lambda values: values[position])
+    return Mixed(
+        law.gram.at(position),
+        mean,
+        tangent,
+        law.sources,
+        lambda: law.covariance().at(position),
+    )
 
 
 def rows_last(x: Rows) -> Vectors:

@@ -61,13 +61,13 @@ class Wave(Smooth):
             return (0.5 * (1.0 - kappa * torch.exp(-2.0 * r * r))).sqrt()
         tiny = r < 1e-9  # sin u = u to the last digit, and r^2 would underflow soon
         safe = torch.where(tiny, 1.0, r)
-        offset = math.sin(self.phase)
+        offset = _sine(self.phase)
         root = (offset**2 - 0.5 * kappa * torch.expm1(-2.0 * safe * safe)).sqrt()
         return torch.where(tiny, hypotenuse(r, torch.full_like(r, offset)), root)
 
     def mean(self, r: Tensor) -> Tensor:
         """``sin(phase) exp(-r^2 / 2)``."""
-        return math.sin(self.phase) * torch.exp(-0.5 * r * r)
+        return _sine(self.phase) * torch.exp(-0.5 * r * r)
 
     def second(self, law: RowLaw, angle: Angle) -> Tensor:
         """``E[phi(u) phi(v)]`` over the roots."""
@@ -111,6 +111,11 @@ class Wave(Smooth):
         return r * on_diagonal(self._gain, r).clamp_min(0.0).sqrt()
 
 
+def _sine(phase: float) -> float:
+    """Its sine, which is exactly 0 at whole multiples of pi as they are rounded."""
+    return 0.0 if phase % math.pi == 0.0 else math.sin(phase)
+
+
 SINE, COSINE = Wave(0.0), Wave(_QUARTER)
 
 
@@ -120,7 +125,7 @@ def _waves(r: Rows, angle: Angle, phase: float) -> Tensor:
     kappa = math.cos(2.0 * phase)
     if kappa <= 0:
         return 0.5 * (torch.exp(-0.5 * near) - kappa * torch.exp(-0.5 * far))
-    return math.sin(phase) ** 2 * torch.exp(-0.5 * near) + kappa * _sines(r, angle)
+    return _sine(phase) ** 2 * torch.exp(-0.5 * near) + kappa * _sines(r, angle)
 
 
 def _sines(r: Rows, angle: Angle) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
-from farfield.infinite.gram import total
+from farfield.infinite.gram import product, total
 from farfield.infinite.laws import (
     IDENTITY,
     Data,
@@ -23,7 +23,6 @@ from farfield.infinite.laws import (
     blend,
     gaussian_of,
     mixed,
-    moved,
 )
 from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter, is_trained
 from farfield.infinite.pairs import Rows
@@ -53,7 +52,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if isinstance(x.law, Pointwise):
         return x.with_law(Pointwise(x.law.base, affine(x.law.function, 1.0, number)))
     below = mixed(x.law)
-    return x.with_law(moved(below, below.mean.map(torch.add, number)))
+    return x.with_law(below.around(below.mean.map(torch.add, number)))
 
 
 @RULES.register(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.subtract)
@@ -91,15 +90,7 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
     law = x.law
     if isinstance(law, Pointwise):
         return x.with_law(Pointwise(law.base, affine(law.function, number, 0.0)))
-    below, size = mixed(law), abs(number)
-    return x.with_law(
-        Mixed(
-            below.gram.scaled(size),
-            below.mean * number,
-            None if below.tangent is None else below.tangent.scaled(size),
-            below.sources,
-        )
-    )
+    return x.with_law(mixed(law).times(number))
 
 
 @RULES.register(torch.Tensor.__rtruediv__)
@@ -166,10 +157,11 @@ def _sum(a: Law, b: Law) -> Law:
     one, two = mixed(a), mixed(b)
     tangent = total([one.tangent, two.tangent])
     mean, sources = one.mean.map(torch.add, two.mean), one.sources | two.sources
-    if first is not None or second is not None:
-        return Mixed(one.gram.plus(two.gram), mean, tangent, sources)
-    spread = one.gram.minus_product(one.mean).plus(two.gram.minus_product(two.mean))
-    return moved(Mixed(spread, mean.map(torch.zeros_like), tangent, sources), mean)
+    if first is not None or second is not None:  # one of the means is zero
+        gram = one.gram.plus(two.gram)
+        return Mixed(gram, mean, tangent, sources, lambda: one.covariance().plus(two.covariance()))
+    spread = one.covariance().plus(two.covariance())
+    return Mixed(spread.plus(product(mean)), mean, tangent, sources, lambda: spread)
 
 
 def _product(a: Law, b: Law) -> Law:

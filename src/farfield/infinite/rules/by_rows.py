@@ -16,7 +16,6 @@ from farfield.infinite.laws import (
     finite,
     gaussian_of,
     mixed,
-    moved,
 )
 from farfield.infinite.limit_tensor import LimitTensor
 from farfield.infinite.pairs import Rows
@@ -46,7 +45,8 @@ def stretched_by(x: LimitTensor, factor: Rows, unknown: Tangent | None) -> Limit
         return x.with_law(Pointwise(units, IDENTITY))
     moments = mixed(x.law)
     gram, mean = moments.gram.times(by), moments.mean * factor
-    return x.with_law(Mixed(gram, mean, tangent, moments.sources))
+    law = Mixed(gram, mean, tangent, moments.sources, lambda: moments.covariance().times(by))
+    return x.with_law(law)
 
 
 def moved_by(x: LimitTensor, shift: Rows, unknown: Tangent | None) -> LimitTensor:
@@ -55,7 +55,7 @@ def moved_by(x: LimitTensor, shift: Rows, unknown: Tangent | None) -> LimitTenso
         return x.with_law(x.law)
     below = mixed(x.law)
     units = replace(below, tangent=total([below.tangent, unknown]))
-    return x.with_law(moved(units, below.mean.map(torch.add, shift)))
+    return x.with_law(units.around(below.mean.map(torch.add, shift)))
 
 
 def _row(x: Tensor) -> Tensor:

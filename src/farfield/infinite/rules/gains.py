@@ -41,9 +41,8 @@ def _gained(law: Law, gain: float, *, trained: bool) -> Law:
         own = (Gain(units.gram, gain**-2),) if trained else ()
         return Pointwise(replace(units, gains=(*units.gains, *own)), IDENTITY)
     below = mixed(law)
-    above = None if below.tangent is None else below.tangent.scaled(abs(gain))
-    tangent = total([above, below.gram.plain() if trained else None])
-    return Mixed(below.gram.scaled(abs(gain)), below.mean * gain, tangent, below.sources)
+    above = below.times(gain)
+    return replace(above, tangent=total([above.tangent, below.gram.plain() if trained else None]))
 
 
 def shifted(x: LimitTensor, bias: Tensor, what: str) -> tuple[LimitTensor, float]:

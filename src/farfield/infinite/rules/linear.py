@@ -84,7 +84,14 @@ def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
         return x.with_law(Pointwise(units, IDENTITY))
     below = mixed(x.law)
     gram, tangent = below.gram.plus_constant(variance), total([below.tangent, own])
-    return x.with_law(Mixed(gram, below.mean, tangent, below.sources))
+    law = Mixed(
+        gram,
+        below.mean,
+        tangent,
+        below.sources,
+        lambda: below.covariance().plus_constant(variance),
+    )
+    return x.with_law(law)
 
 
 def _is_transposed(weight: Tensor, owner: Tensor) -> bool:

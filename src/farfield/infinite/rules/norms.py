@@ -102,7 +102,7 @@ def _normalised(law: Law, eps: float, *, centred: bool) -> Law:
     moments = mixed(law)
     gram, mean = moments.gram, moments.mean
     if centred:
-        gram, mean = gram.minus_product(mean), mean.map(torch.zeros_like)
+        gram, mean = moments.covariance(), mean.map(torch.zeros_like)
     factor = _inverse(gram.root, eps)
     tangent = None if moments.tangent is None else moments.tangent.scaled(factor)
     return Mixed(gram.scaled(factor), mean * factor, tangent, moments.sources)

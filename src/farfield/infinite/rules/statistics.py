@@ -39,7 +39,7 @@ def std(
 ) -> LimitTensor:
     """The standard deviation over the units; corrections vanish in the limit."""
     law = mixed(x.law)
-    return _statistic(x, law.gram.minus_product(law.mean).root, dim, keepdim, "std")
+    return _statistic(x, law.covariance().root, dim, keepdim, "std")
 
 
 @RULES.register(torch.var, torch.Tensor.var)
@@ -52,7 +52,7 @@ def var(
 ) -> LimitTensor:
     """The variance over the units; corrections vanish in the limit."""
     law = mixed(x.law)
-    deviation = law.gram.minus_product(law.mean).root
+    deviation = law.covariance().root
     return _statistic(x, deviation.map(torch.square), dim, keepdim, "var")
 
 
