@@ -8,6 +8,7 @@ for. A function without a rule raises an error: never a guess.
 from __future__ import annotations
 
 import difflib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
+from torch.nn.parameter import is_lazy
 
-from farfield.errors import UnsupportedOperation
+from farfield.errors import SettingsError, UnsupportedOperation
 
-_NEIGHBOURS = 6  # names of functions that an error offers instead
+_NEIGHBOURS = 3  # names of functions that an error offers instead, at most
 
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
@@ -104,8 +106,8 @@ class RuleTable:
         return sorted({_name(function) for function in self._refusals})
 
     def nearest(self, operation: str) -> list[str]:
-        """The functions with a rule whose names are most like this one."""
-        return difflib.get_close_matches(operation, self.names(), n=_NEIGHBOURS, cutoff=0.0)
+        """The functions with a rule whose names are much like this one; there may be none."""
+        return difflib.get_close_matches(operation, self.names(), n=_NEIGHBOURS)
 
     def unsupported(self, operation: str, reason: str = "") -> UnsupportedOperation:
         """The error that says where, what, why and what to do instead.
@@ -117,12 +119,12 @@ class RuleTable:
         Returns:
             The error, to be raised.
         """
-        where = current_module()
-        return UnsupportedOperation(
-            f"{where}: {operation} has no rule in {self.reading}."
-            + (f" {reason}" if reason else "")
-            + f" Nearest with a rule: {', '.join(self.nearest(operation))}. {self.way_out}"
-        )
+        parts = [f"{current_module()}: {operation} has no rule in {self.reading}."]
+        if reason:
+            parts.append(reason)
+        elif nearest := self.nearest(operation):
+            parts.append(f"Nearest with a rule: {', '.join(nearest)}.")
+        return UnsupportedOperation(" ".join([*parts, self.way_out]))
 
 
 class AbstractTensor(Tensor):
@@ -157,7 +159,9 @@ class AbstractTensor(Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Refuse what reaches PyTorch's inside, where there are no numbers to work with."""
-        raise cls.rules.unsupported(str(func))
+        raise cls.rules.unsupported(
+            str(getattr(func, "overloadpacket", func)).removeprefix("aten.")
+        )
 
     @classmethod
     def __torch_function__(
@@ -203,6 +207,7 @@ class _Trail(threading.local):
     """The modules whose ``forward`` is running in this thread, outermost first."""
 
     def __init__(self) -> None:
+        self.model: nn.Module | None = None
         self.names: Mapping[int, str] = {}
         self.running: list[nn.Module] = []
 
@@ -212,11 +217,56 @@ _trail = _Trail()
 
 def current_module() -> str:
     """Where the reading is: the path and class of the module whose ``forward`` is running."""
-    if not _trail.running:
+    module = _trail.running[-1] if _trail.running else _trail.model
+    if module is None:
         return "In the model"
-    module = _trail.running[-1]
     path = _trail.names.get(id(module), "")
-    return f"In module {path!r} ({type(module).__name__})" if path else type(module).__name__
+    where = f"In module {path!r}" if path else "In the model"
+    return f"{where} ({type(module).__name__})"
+
+
+def readable(model: nn.Module) -> nn.Module:
+    """The module whose ``forward`` is read, or why there is none.
+
+    Args:
+        model: What the caller gave.
+
+    Returns:
+        The same model; if ``torch.compile`` made it, the module that it was made from.
+
+    Raises:
+        SettingsError: It is no module, or has modules without a ``forward`` in Python or without
+            shapes.
+    """
+    if not isinstance(model, nn.Module):
+        raise SettingsError(
+            f"The model is of type {type(model).__name__}; it must be a torch.nn.Module. Call a "
+            "function from the forward of a module that holds its parameters."
+        )
+    model = getattr(model, "_orig_mod", model)
+    for name, module in model.named_modules():
+        where = f"The module {name!r}" if name else "The model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise SettingsError(
+                f"{where} is scripted or traced ({type(module).__name__}), so its forward no "
+                "longer runs in Python, where it can be read; give the module that it was made of."
+            )
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            raise SettingsError(
+                f"{where} ({type(module).__name__}) has parameters without a shape; run one "
+                "forward pass first, such as model(x[:1])."
+            )
+    return model
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    """Let compiled parts of a model run as they were written: there is nothing to compile."""
+    if "torch._dynamo" not in sys.modules:  # nothing can have been compiled, and its import is slow
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager
@@ -231,7 +281,8 @@ def following(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    before = (_trail.names, _trail.running)
+    before = (_trail.model, _trail.names, _trail.running)
+    _trail.model = model
     _trail.names = {id(module): name for name, module in model.named_modules()}
     _trail.running = []
 
@@ -245,8 +296,9 @@ def following(model: nn.Module) -> Iterator[None]:
 
     handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
     try:
-        yield
+        with _eagerly():
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        _trail.names, _trail.running = before
+        _trail.model, _trail.names, _trail.running = before

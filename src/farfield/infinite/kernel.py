@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from farfield.errors import SettingsError
+from farfield.errors import FarfieldWarning, SettingsError
 from farfield.infinite import rules
 from farfield.infinite.gram import Unknown, constant
 from farfield.infinite.laws import Mixed, blend, mixed, positions
@@ -21,11 +22,11 @@ from farfield.infinite.limit_tensor import (
     input_tensor,
 )
 from farfield.infinite.native import fuse
-from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
+from farfield.infinite.outputs import OutputChoice, check_features, check_rows, outputs_of
 from farfield.infinite.pairs import Program
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
-from farfield.reading import following
+from farfield.reading import following, readable
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 
@@ -51,9 +52,9 @@ class InfiniteWidth:
         memory_budget: int,
         output: OutputChoice = None,
     ) -> None:
-        self._model = model
+        self._model = readable(model)
         self._output = output
-        self._weights, self._biases = parameter_variances(model, weight_var, bias_var)
+        self._weights, self._biases = parameter_variances(self._model, weight_var, bias_var)
         self._parameterization = parameterization
         self._memory_budget = memory_budget
         self.nngp = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["nngp"]), memory_budget)
@@ -79,10 +80,15 @@ class InfiniteWidth:
             UnsupportedOperation: The model does something without an exact rule.
             SettingsError: As :meth:`farfield.kernel.Kernel.__call__`.
         """
+        outs = (None, None) if out is None else out
+        if not isinstance(outs, tuple | list) or len(outs) != 2:
+            raise SettingsError(
+                "out must be a pair of matrices, one for the NNGP and one for the NTK; for one "
+                "kernel alone call limit.nngp or limit.ntk."
+            )
         nngp, ntk = evaluate(
-            lambda x1, x2: self._tiles(x1, x2, ["nngp", "ntk"]), x1, x2, out or [None, None],
-            self._memory_budget,
-        )  # fmt: skip
+            lambda x1, x2: self._tiles(x1, x2, ["nngp", "ntk"]), x1, x2, outs, self._memory_budget
+        )
         return nngp, ntk
 
     def diagonal(
@@ -92,7 +98,15 @@ class InfiniteWidth:
         return self.nngp.diagonal(x), self.ntk.diagonal(x)
 
     def _tiles(self, x1: Tensor, x2: Tensor, wanted: Sequence[str]) -> Tiles:
+        check_features(x1)
         moments = self._read(x1, x2)
+        if "ntk" in wanted and next(self._model.parameters(), None) is None:
+            warnings.warn(
+                f"The model ({type(self._model).__name__}) has no parameters, so its tangent "
+                "kernel is zero everywhere. Parameters count if named_parameters() lists them.",
+                FarfieldWarning,
+                stacklevel=2,
+            )
         pairs = len(x1) * len(x2)
         nothing = constant(moments.gram.root, 0.0).plain()
         both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or nothing}
@@ -121,6 +135,7 @@ class InfiniteWidth:
 
     def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
         """Run the model's own ``forward`` on the law of its inputs."""
+        readable(self._model)  # it may have changed
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         reading = Reading(self._weights, self._biases, names, self._parameterization)
         first = _wide(x1)
@@ -135,9 +150,9 @@ class InfiniteWidth:
                 raise RULES.unsupported(
                     "random numbers in forward", "Another call would give another kernel."
                 )
-        outputs = outputs_of(result, self._output)
-        for name, output in outputs.items():
-            check_rows(name, output, len(x1) + len(x2), LimitTensor)
+            outputs = outputs_of(result, self._output)
+            for name, output in outputs.items():
+                check_rows(name, output, len(x1) + len(x2), LimitTensor)
         return _all_units(list(outputs.values()))
 
 
@@ -156,7 +171,8 @@ def infinite_width(
     ``K <- weight_var K + bias_var``, every activation ``K <- E[phi(u) phi(v)]``.
 
     Args:
-        model: Any module; it is not changed.
+        model: Any module; it is not changed. What ``torch.compile`` made is read as the module it
+            was made from.
         weight_var: A float, or a mapping from module names (as in ``model.named_modules()``).
             Where nothing is given, the variances that ``gaussian_init_`` remembers count, and
             else those of the parameters as they are.
@@ -173,7 +189,8 @@ def infinite_width(
         An object with the kernels ``nngp`` and ``ntk``.
 
     Raises:
-        SettingsError: An unknown parametrisation, or a variance that is not allowed.
+        SettingsError: An unknown parametrisation, a variance that is not allowed, or a model that
+            cannot be read: no module, scripted or traced, or with parameters without a shape.
 
     Source: Jacot, Gabriel and Hongler (2018); Lee et al., "Deep Neural Networks as Gaussian
     Processes" (2018).

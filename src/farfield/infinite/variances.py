@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Variance
 from farfield.networks import init_variance
+
+_REAL = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32}
 
 VarianceChoice = Variance | Mapping[str, Variance] | None
 
@@ -33,8 +36,10 @@ def parameter_variances(
         Variances of the matrices and of the vectors.
 
     Raises:
-        SettingsError: A negative variance, or a name that is not a module with that parameter.
+        SettingsError: Something that is no variance, or a name that is not a module with that
+            parameter.
     """
+    weight_var, bias_var = _tidy("weight_var", weight_var), _tidy("bias_var", bias_var)
     weights: dict[int, Variance] = {}
     biases: dict[int, Variance] = {}
     named: tuple[set[str], set[str]] = (set(), set())
@@ -52,7 +57,7 @@ def parameter_variances(
         ("weight_var", weight_var, named[0]),
         ("bias_var", bias_var, named[1]),
     ]:
-        _check(what, given, names)
+        _check_names(what, given, names)
     return weights, biases
 
 
@@ -62,22 +67,41 @@ def measured(parameter: Tensor) -> float:
 
 
 def _chosen(given: VarianceChoice, module_name: str) -> Variance | None:
-    chosen = given.get(module_name) if isinstance(given, Mapping) else given
-    return float(chosen) if isinstance(chosen, int) else chosen
+    return given.get(module_name) if isinstance(given, Mapping) else given
 
 
-def _check(what: str, given: VarianceChoice, names: set[str]) -> None:
+def _tidy(what: str, given: VarianceChoice) -> VarianceChoice:
+    """The choice with each variance a float, or one number in a tensor that has enough digits."""
+    if given is None:
+        return None
     if isinstance(given, Mapping):
-        unknown = sorted(set(given) - names)
-        if unknown:
-            raise SettingsError(
-                f"{what} names {unknown[0]!r}, which is not a module with such a parameter; those "
-                f"are {', '.join(repr(name) for name in sorted(names)) or 'none'}."
-            )
-    values = list(given.values()) if isinstance(given, Mapping) else [given]
-    for value in values:
-        if value is None:
-            continue
-        number = value.item() if isinstance(value, Tensor) else float(value)
-        if not 0.0 <= number < torch.inf:
-            raise SettingsError(f"{what} is {number}; a variance must be finite and at least 0.")
+        return {name: _variance(f"{what}[{name!r}]", value) for name, value in given.items()}
+    return _variance(what, given)
+
+
+def _variance(what: str, value: object) -> Variance:
+    tidy: Variance
+    if isinstance(value, Tensor) and value.numel() == 1 and value.dtype in _REAL:
+        number = float(value.detach())
+        one = value.reshape(())
+        tidy = one if one.device.type == "mps" else one.double()  # Apple's GPUs have no float64
+    elif not isinstance(value, bool) and isinstance(value, Real):
+        number = tidy = float(value)
+    else:
+        shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else None
+        raise SettingsError(
+            f"{what} is {shape or repr(value)}; a variance is a number, a tensor with one, or a "
+            "mapping from module names to such. Leave out what shall be measured."
+        )
+    if not 0.0 <= number < torch.inf:
+        raise SettingsError(f"{what} is {number}; a variance must be finite and at least 0.")
+    return tidy
+
+
+def _check_names(what: str, given: VarianceChoice, names: set[str]) -> None:
+    unknown = [name for name in given if name not in names] if isinstance(given, Mapping) else []
+    if unknown:
+        raise SettingsError(
+            f"{what} names {unknown[0]!r}, which is not a module with such a parameter; those "
+            f"are {', '.join(repr(name) for name in sorted(names)) or 'none'}."
+        )

@@ -91,7 +91,7 @@ def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
     Raises:
         UnsupportedOperation: A trained slope is shared, or the slopes differ between units.
     """
-    x.reading.use(weight, "prelu")
+    x.reading.keep(weight, "prelu")
     slopes = weight.detach().flatten()
     if bool((slopes != slopes[0]).any()):
         raise RULES.unsupported("prelu with several slopes", "Units must have the same law.")

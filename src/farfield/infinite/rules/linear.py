@@ -28,7 +28,7 @@ def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitT
         raise RULES.unsupported(
             "linear with a weight computed from the input", "Such a map is not drawn at random."
         )
-    return _random_map(x, weight, bias, tuple(weight.shape[::-1]))
+    return _random_map(x, _parameter(x, weight), bias, tuple(weight.shape[::-1]))
 
 
 @RULES.register(
@@ -44,10 +44,7 @@ def matmul(x: LimitTensor, weight: Tensor) -> LimitTensor:
             "a matrix product of other things than units and a matrix of parameters",
             "Products of units, as in attention, are not drawn at random.",
         )
-    owner = weight._base
-    if owner is not None and id(owner) in x.reading.names and _is_transposed(weight, owner):
-        return _random_map(x, owner, None, tuple(weight.shape))
-    return _random_map(x, weight, None, tuple(weight.shape))
+    return _random_map(x, _parameter(x, weight), None, tuple(weight.shape))
 
 
 @RULES.register(torch.addmm)
@@ -84,9 +81,14 @@ def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
     return x.with_law(Mixed(gram, below.mean, tangent, below.sources))
 
 
-def _is_transposed(weight: Tensor, owner: Tensor) -> bool:
-    transposed = owner.T if owner.ndim == 2 else owner
-    return weight.shape == transposed.shape and weight.stride() == transposed.stride()
+def _parameter(x: LimitTensor, weight: Tensor) -> Tensor:
+    """The parameter that a matrix is, as it stands or transposed."""
+    owner = weight._base
+    if owner is None or id(owner) not in x.reading.names or owner.ndim != 2:
+        return weight
+    turned = owner.T
+    same = weight.shape == turned.shape and weight.stride() == turned.stride()
+    return owner if same else weight
 
 
 def _random_map(

@@ -101,7 +101,7 @@ def _check(
         )
     for parameter in (weight, bias):
         if parameter is not None:
-            x.reading.use(parameter, what)
+            x.reading.keep(parameter, what)
 
 
 def _on_units(
