@@ -225,7 +225,7 @@ def current_module() -> str:
     return f"{where} ({type(module).__name__})"
 
 
-def readable(model: nn.Module) -> nn.Module:
+def readable(model: object) -> nn.Module:
     """The module whose ``forward`` is read, or why there is none.
 
     Args:
@@ -243,7 +243,8 @@ def readable(model: nn.Module) -> nn.Module:
             f"The model is of type {type(model).__name__}; it must be a torch.nn.Module. Call a "
             "function from the forward of a module that holds its parameters."
         )
-    model = getattr(model, "_orig_mod", model)
+    original = getattr(model, "_orig_mod", model)
+    model = original if isinstance(original, nn.Module) else model
     for name, module in model.named_modules():
         where = f"The module {name!r}" if name else "The model"
         if isinstance(module, torch.jit.ScriptModule):

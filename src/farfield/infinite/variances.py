@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import torch
@@ -18,7 +18,7 @@ VarianceChoice = Variance | Mapping[str, Variance] | None
 
 
 def parameter_variances(
-    model: nn.Module, weight_var: VarianceChoice, bias_var: VarianceChoice
+    model: nn.Module, weight_var: object, bias_var: object
 ) -> tuple[dict[int, Variance], dict[int, Variance]]:
     """The variance of each weight matrix and each vector, by ``id`` of the parameter.
 
@@ -39,26 +39,30 @@ def parameter_variances(
         SettingsError: Something that is no variance, or a name that is not a module with that
             parameter.
     """
-    weight_var, bias_var = _tidy("weight_var", weight_var), _tidy("bias_var", bias_var)
     weights: dict[int, Variance] = {}
     biases: dict[int, Variance] = {}
-    named: tuple[set[str], set[str]] = (set(), set())
-    for module_name, module in model.named_modules():
+    modules = dict(model.named_modules())
+    given_weights = _tidy("weight_var", weight_var, _holding(modules, matrices=True))
+    given_biases = _tidy("bias_var", bias_var, _holding(modules, matrices=False))
+    for module_name, module in modules.items():
         remembered = init_variance(module)
         for parameter in module.parameters(recurse=False):
             matrix = parameter.ndim >= 2
-            chosen = _chosen(weight_var if matrix else bias_var, module_name)
+            chosen = _chosen(given_weights if matrix else given_biases, module_name)
             if remembered is not None and chosen is None:
                 chosen = remembered.weight if matrix else remembered.bias
             if chosen is not None:
                 (weights if matrix else biases)[id(parameter)] = chosen
-            named[0 if matrix else 1].add(module_name)
-    for what, given, names in [
-        ("weight_var", weight_var, named[0]),
-        ("bias_var", bias_var, named[1]),
-    ]:
-        _check_names(what, given, names)
     return weights, biases
+
+
+def _holding(modules: Mapping[str, nn.Module], *, matrices: bool) -> list[str]:
+    """The names of the modules that hold matrices themselves, or that hold vectors."""
+    return sorted(
+        name
+        for name, module in modules.items()
+        if any((p.ndim >= 2) == matrices for p in module.parameters(recurse=False))
+    )
 
 
 def measured(parameter: Tensor) -> float:
@@ -70,13 +74,19 @@ def _chosen(given: VarianceChoice, module_name: str) -> Variance | None:
     return given.get(module_name) if isinstance(given, Mapping) else given
 
 
-def _tidy(what: str, given: VarianceChoice) -> VarianceChoice:
+def _tidy(what: str, given: object, names: Sequence[str]) -> VarianceChoice:
     """The choice with each variance a float, or one number in a tensor that has enough digits."""
     if given is None:
         return None
-    if isinstance(given, Mapping):
-        return {name: _variance(f"{what}[{name!r}]", value) for name, value in given.items()}
-    return _variance(what, given)
+    if not isinstance(given, Mapping):
+        return _variance(what, given)
+    for name in given:
+        if name not in names:
+            raise SettingsError(
+                f"{what} names {name!r}, which is not a module with such a parameter; those are "
+                f"{', '.join(map(repr, names)) or 'none'}."
+            )
+    return {name: _variance(f"{what}[{name!r}]", value) for name, value in given.items()}
 
 
 def _variance(what: str, value: object) -> Variance:
@@ -96,12 +106,3 @@ def _variance(what: str, value: object) -> Variance:
     if not 0.0 <= number < torch.inf:
         raise SettingsError(f"{what} is {number}; a variance must be finite and at least 0.")
     return tidy
-
-
-def _check_names(what: str, given: VarianceChoice, names: set[str]) -> None:
-    unknown = [name for name in given if name not in names] if isinstance(given, Mapping) else []
-    if unknown:
-        raise SettingsError(
-            f"{what} names {unknown[0]!r}, which is not a module with such a parameter; those "
-            f"are {', '.join(repr(name) for name in sorted(names)) or 'none'}."
-        )
