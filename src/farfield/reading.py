@@ -29,7 +29,12 @@ _NEIGHBOURS = 3  # names of functions that an error offers instead, at most
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
-# Questions about shape and kind, which the tensor answers itself.
+# Questions about the shape, and others about the kind, which the tensor answers itself.
+_SHAPE = {
+    torch.Tensor.size,
+    torch.Tensor.__len__,
+    *(getattr(torch.Tensor, name).__get__ for name in ("shape",)),
+}
 _PLAIN = {
     torch.Tensor.size,
     torch.Tensor.dim,
@@ -174,6 +179,7 @@ class AbstractTensor(Tensor):
         """Run the rule of ``func``."""
         options = dict(kwargs or {})
         if func in _PLAIN:
+            _trail.asked_shape |= func in _SHAPE and not _trail.in_rule
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **options)
         in_place = bool(options.pop("inplace", False))
@@ -183,7 +189,8 @@ class AbstractTensor(Tensor):
             rule, in_place = cls.rules.find(getattr(torch.Tensor, plain, func)), True
         if rule is None:
             raise cls.rules.unsupported(name)
-        result = rule(*args, **options)
+        with _inside_a_rule():
+            result = rule(*args, **options)
         if in_place and isinstance(args[0], AbstractTensor):
             return args[0].replace_(result)
         return result
@@ -210,9 +217,26 @@ class _Trail(threading.local):
         self.model: nn.Module | None = None
         self.names: Mapping[int, str] = {}
         self.running: list[nn.Module] = []
+        self.in_rule = False
+        self.asked_shape = False
 
 
 _trail = _Trail()
+
+
+@contextmanager
+def _inside_a_rule() -> Iterator[None]:
+    """What is asked here is asked by a rule, not by the model."""
+    before, _trail.in_rule = _trail.in_rule, True
+    try:
+        yield
+    finally:
+        _trail.in_rule = before
+
+
+def has_asked_for_a_shape() -> bool:
+    """Whether the model that is read has looked at a shape itself, rather than its functions."""
+    return _trail.asked_shape
 
 
 def current_module() -> str:
@@ -282,10 +306,10 @@ def following(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    before = (_trail.model, _trail.names, _trail.running)
+    before = (_trail.model, _trail.names, _trail.running, _trail.in_rule, _trail.asked_shape)
     _trail.model = model
     _trail.names = {id(module): name for name, module in model.named_modules()}
-    _trail.running = []
+    _trail.running, _trail.in_rule, _trail.asked_shape = [], False, False
 
     def enter(module: nn.Module, args: object) -> None:
         if id(module) in _trail.names:
@@ -302,4 +326,4 @@ def following(model: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-        _trail.model, _trail.names, _trail.running = before
+        _trail.model, _trail.names, _trail.running, _trail.in_rule, _trail.asked_shape = before

@@ -26,7 +26,7 @@ from farfield.infinite.outputs import OutputChoice, check_features, check_rows, 
 from farfield.infinite.pairs import Program
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
-from farfield.reading import following, readable
+from farfield.reading import following, has_asked_for_a_shape, readable
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 
@@ -57,6 +57,7 @@ class InfiniteWidth:
         self._weights, self._biases = parameter_variances(self._model, weight_var, bias_var)
         self._parameterization = parameterization
         self._memory_budget = memory_budget
+        self._fits_any_batch = False
         self.nngp = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["nngp"]), memory_budget)
         self.ntk = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["ntk"]), memory_budget)
 
@@ -135,6 +136,32 @@ class InfiniteWidth:
 
     def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
         """Run the model's own ``forward`` on the law of its inputs."""
+        moments, asked_shape = self._run(x1, x2)
+        if asked_shape and not self._fits_any_batch and len(x1):
+            self._check_other_batch(x1[:1], len(x1) + len(x2), moments)
+            self._fits_any_batch = True
+        return moments
+
+    def _check_other_batch(self, x: Tensor, rows: int, moments: Mixed) -> None:
+        """Refuse a model in which the size of the batch enters the numbers.
+
+        Such a model is no function of one input; here it would see the size of both batches.
+        """
+        others, _ = self._run(x, x if rows != 2 else x.repeat(2, *[1] * (x.ndim - 1)))
+        pairs = [(moments.gram.root, others.gram.root), (moments.mean, others.mean)]
+        if moments.tangent is not None and others.tangent is not None:
+            pairs.append((moments.tangent.root, others.tangent.root))
+        for one, other in pairs:
+            first = one.left[..., :1].detach()
+            if not torch.allclose(first, other.left[..., :1], rtol=1e-6, atol=0.0, equal_nan=True):
+                with following(self._model):
+                    raise RULES.unsupported(
+                        "the size of the batch (x.shape[0]) in the numbers that forward computes",
+                        "A kernel belongs to a function of one input; use the size in shapes only.",
+                    )
+
+    def _run(self, x1: Tensor, x2: Tensor) -> tuple[Mixed, bool]:
+        """The law of the outputs, and whether ``forward`` looked at a shape."""
         readable(self._model)  # it may have changed
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         reading = Reading(self._weights, self._biases, names, self._parameterization)
@@ -146,6 +173,7 @@ class InfiniteWidth:
         with following(self._model), torch.random.fork_rng(devices=[]):
             before = torch.get_rng_state()
             result = functional_call(self._model, buffers, inputs)
+            asked_shape = has_asked_for_a_shape()
             if not torch.equal(before, torch.get_rng_state()):
                 raise RULES.unsupported(
                     "random numbers in forward", "Another call would give another kernel."
@@ -153,7 +181,7 @@ class InfiniteWidth:
             outputs = outputs_of(result, self._output)
             for name, output in outputs.items():
                 check_rows(name, output, len(x1) + len(x2), LimitTensor)
-        return _all_units(list(outputs.values()))
+        return _all_units(list(outputs.values())), asked_shape
 
 
 def infinite_width(

@@ -55,9 +55,13 @@ def _function(x: Operand) -> Activation:
     if isinstance(x, LimitTensor):
         assert isinstance(x.law, Pointwise)
         return x.law.function
+    return affine(IDENTITY, 0.0, _one_number(x))
+
+
+def _one_number(x: Tensor | float | int) -> float:
     if isinstance(x, Tensor) and (is_trained(x) or x.numel() != 1):
         raise RULES.unsupported("a choice of a tensor", "A number for all units has a rule.")
-    return affine(IDENTITY, 0.0, float(x))
+    return float(x)
 
 
 def _chosen(condition: Activation, a: Activation, b: Activation) -> Activation:
@@ -74,13 +78,24 @@ def _chosen(condition: Activation, a: Activation, b: Activation) -> Activation:
 
 def _on_numbers(condition: Operand, a: Operand, b: Operand) -> LimitTensor:
     """The choice where the raw input itself decides."""
-    parts = [x.law.x if isinstance(x, LimitTensor) else x for x in (condition, a, b)]  # type: ignore[union-attr]
     first = next(x for x in (condition, a, b) if isinstance(x, LimitTensor))
-    rows = next(part for part in parts if isinstance(part, Rows))
-    like = rows.map(torch.zeros_like)
-    whole = [part if isinstance(part, Rows) else like.map(torch.add, float(part)) for part in parts]
+    assert isinstance(first.law, Data)
+    zeros = first.law.x.map(torch.zeros_like)
+    whole = [_numbers(x, zeros) for x in (condition, a, b)]
     chosen = whole[0].map(lambda c, x, y: torch.where(c > 0.5, x, y), *whole[1:])
     return first.with_law(Data(chosen))
+
+
+def _numbers(x: Operand, zeros: Rows) -> Rows:
+    """The numbers of the raw input, or one number for all of them."""
+    if isinstance(x, LimitTensor):
+        assert isinstance(x.law, Data)
+        if x.law.tangent is not None:
+            raise RULES.unsupported(
+                "a choice of the raw input behind a norm with trained parameters"
+            )
+        return x.law.x
+    return zeros.map(torch.add, _one_number(x))
 
 
 @RULES.register(torch.Tensor.where)
