@@ -1,8 +1,9 @@
 """Types and shapes are checked in every test, as they are written in the annotations.
 
-beartype checks every function. Where shapes are written, jaxtyping checks them as well; it takes
-ten times as long for a call, so it is left out elsewhere. Both must be there before the package is
-imported, which is why they stand here.
+beartype checks every function. Where shapes are written, jaxtyping checks them as well, which more
+than doubles what a test of the kernels takes, so it is left out elsewhere; it also copes with names
+that are imported for type checkers only. Both must be there before the package is imported, which
+is why they stand here.
 """
 
 from pathlib import Path
@@ -14,16 +15,18 @@ from jaxtyping import install_import_hook
 SOURCES = Path(__file__).parent / "src"
 
 
-def modules_with_shapes() -> list[str]:
-    """The modules of farfield that import jaxtyping."""
-    found = [
-        path for path in SOURCES.rglob("*.py") if "jaxtyping import" in path.read_text("utf-8")
-    ]
-    return sorted(".".join(path.relative_to(SOURCES).with_suffix("").parts) for path in found)
+def modules_for_jaxtyping() -> tuple[str, ...]:
+    """The modules of farfield with shapes, or with names that do not exist at run time."""
+    found = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        text = path.read_text("utf-8")
+        if "from jaxtyping import" in text or "if TYPE_CHECKING" in text:
+            found.append(".".join(path.relative_to(SOURCES).with_suffix("").parts))
+    return tuple(found)
 
 
-install_import_hook(modules_with_shapes(), "beartype.beartype")
+install_import_hook(list(modules_for_jaxtyping()), "beartype.beartype")
 beartype_package(
     "farfield",
-    conf=BeartypeConf(claw_is_pep526=False, claw_skip_package_names=tuple(modules_with_shapes())),
+    conf=BeartypeConf(claw_is_pep526=False, claw_skip_package_names=modules_for_jaxtyping()),
 )
