@@ -1,6 +1,5 @@
 """Kernel: tiles, symmetry, diagonal, places to write."""
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -85,14 +84,6 @@ def test_refuses_what_does_not_fit(cubic) -> None:
         kernel_module.evaluate(nothing, x, torch.randn(5, 2), [None])
     with pytest.raises(SettingsError, match="dtype"):
         cubic(x, torch.randn(5, 3, dtype=torch.float64))
-
-
-@pytest.fixture
-def as_users_run_it():
-    """Without the type checks of the tests, which would come first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 READ_ONLY = np.zeros((5, 5), dtype=np.float32)

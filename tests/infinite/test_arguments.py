@@ -2,7 +2,6 @@
 
 import re
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -18,14 +17,6 @@ X = torch.tensor([[0.7, -1.3, 0.4], [-0.2, 0.9, 1.1]], dtype=torch.float64)
 @pytest.fixture
 def model() -> nn.Module:
     return ff.mlp(3, [4], 1)
-
-
-@pytest.fixture
-def as_users_run_it():
-    """Without the type checks of the tests, which would come first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def refused(message: str, run) -> None:
