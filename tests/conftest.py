@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
 
 from farfield import cli
+
+
+@pytest.fixture
+def as_users_run_it() -> Iterator[None]:
+    """Without the checks of shapes and types at the public face, which would come first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

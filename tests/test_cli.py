@@ -282,7 +282,7 @@ def test_a_kill_in_the_middle_and_resume_give_the_same_numbers(tmp_path: Path) -
     def arguments(out: str) -> list[str]:
         return [
             *(sys.executable, "-m", "farfield", "reproduce", "toy", "--seeds", "1"),
-            *("--epochs", "1500", "--threads", "1", "--out", str(tmp_path / out)),
+            *("--epochs", "600", "--threads", "1", "--out", str(tmp_path / out)),
         ]
 
     straight = subprocess.run(arguments("straight"), capture_output=True, env=_environment())

@@ -86,6 +86,39 @@ def test_refuses_what_does_not_fit(cubic) -> None:
         cubic(x, torch.randn(5, 3, dtype=torch.float64))
 
 
+READ_ONLY = np.zeros((5, 5), dtype=np.float32)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ([1.0], "of type list; it must be a tensor or a NumPy array"),
+        (1.0, "of type float; it must"),
+        (torch.empty(5, 5, device="meta"), "out is on meta and the inputs are on cpu"),
+        (torch.empty(5, 5, requires_grad=True), "out requires gradients.*detach"),
+        (torch.empty(5, 1).expand(5, 5), "out is expanded"),
+        (READ_ONLY, "read-only array.*r\\+"),
+        (np.empty((5, 5), dtype=object), "PyTorch cannot write to"),
+        (np.empty((5, 5), dtype=np.float32)[::-1], "PyTorch cannot write to.*strid"),
+    ],
+)
+def test_refuses_places_that_cannot_be_written(cubic, out, message) -> None:
+    with pytest.raises(SettingsError, match=message):
+        cubic(torch.randn(5, 3), out=out)
+
+
+def test_refuses_to_overwrite_its_inputs(cubic) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = torch.randn(5, 5, dtype=dtype)
+        before = x.clone()
+        for batches in ((x,), (x.clone(), x)):
+            with pytest.raises(SettingsError, match="out shares memory with the inputs"):
+                cubic(*batches, out=x)
+        assert torch.equal(x, before)
+
+
 def test_gradients_flow_through_the_tiles(cubic, monkeypatch) -> None:
     monkeypatch.setattr(kernel_module, "_LONGEST_SIDE", 2)
     x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)

@@ -123,8 +123,8 @@ class Kernel:
             itself when it was a tensor, a view of its memory when it was an array.
 
         Raises:
-            SettingsError: Batches whose features, dtypes or devices differ, or an ``out`` of
-                the wrong shape or dtype.
+            SettingsError: Batches whose features, dtypes or devices differ, or an ``out`` that
+                is no matrix of the kernel's shape, dtype and device with memory of its own.
         """
         return evaluate(self._prepare, x1, x2, [out], self.memory_budget)[0]
 
@@ -161,6 +161,7 @@ def evaluate(
     other = x1 if x2 is None else x2
     check_batches(x1, other)
     targets = [_target(out, x1, len(other)) for out in outs]
+    _check_apart(targets, [x1, other])
     threads = torch.get_num_threads() if x1.device.type == "cpu" else 1
     with _pool(threads) as pool:
         for rows in _slices(len(x1), _LONGEST_BLOCK):
@@ -272,8 +273,15 @@ def check_batches(x1: Tensor, x2: Tensor) -> None:
     """Refuse batches that no kernel can compare.
 
     Raises:
-        SettingsError: Features, dtypes or devices differ, or numbers are not finite and real.
+        SettingsError: They are no tensors, features, dtypes or devices differ, or numbers are not
+            finite and real.
     """
+    for x in (x1, x2):
+        if not isinstance(x, Tensor):
+            raise SettingsError(
+                f"A kernel compares tensors; this is {_kind(x)}. Convert it, such as with "
+                "torch.from_numpy(x) for an array or torch.tensor(x) for a list."
+            )
     if x1.ndim == 0 or x1.shape[1:] != x2.shape[1:]:
         raise SettingsError(
             f"A kernel compares batches of shape (n, *features) with equal features; these are "
@@ -300,13 +308,72 @@ def check_batches(x1: Tensor, x2: Tensor) -> None:
 def _target(out: Output | None, x1: Tensor, columns: int) -> Tensor:
     if out is None:
         return _new_matrix(len(x1), columns, x1)
-    target = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
+    target = _writable(out) if isinstance(out, np.ndarray) else out
+    if not isinstance(target, Tensor):
+        raise SettingsError(
+            f"out is {_kind(out)}; it must be a tensor or a NumPy array, such as a memory map."
+        )
     if target.shape != (len(x1), columns) or target.dtype != x1.dtype:
         raise SettingsError(
             f"out has shape {tuple(target.shape)} and dtype {target.dtype}; it must have "
             f"{(len(x1), columns)} and {x1.dtype}, as the kernel has."
         )
+    if target.device != x1.device:
+        raise SettingsError(
+            f"out is on {target.device} and the inputs are on {x1.device}; they must be on the "
+            "same device."
+        )
+    if target.requires_grad:
+        raise SettingsError(
+            "out requires gradients, so it cannot be overwritten; out.detach() can."
+        )
+    if any(
+        step == 0 and size > 1 for step, size in zip(target.stride(), target.shape, strict=True)
+    ):
+        raise SettingsError(
+            "out is expanded: several of its entries share one place in memory. Give a tensor "
+            "with a place for each, such as out.clone()."
+        )
     return target
+
+
+def _writable(out: np.ndarray) -> Tensor:
+    """The memory of an array as a tensor."""
+    if not out.flags.writeable:
+        raise SettingsError(
+            "out is a read-only array, so nothing can be written to it; open a memory map with "
+            "mode='r+', or give a copy of the array."
+        )
+    try:
+        return torch.from_numpy(out)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"out is an array that PyTorch cannot write to: {error} Give a plain array of the "
+            "kernel's dtype."
+        ) from error
+
+
+def _check_apart(targets: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+    """Refuse places to write whose memory belongs to something else that is still needed."""
+    if any(target.device.type != "cpu" for target in targets):
+        return
+    arrays = [_as_array(x) for x in (*inputs, *targets)]
+    for number in range(len(inputs), len(arrays)):
+        if any(np.shares_memory(arrays[number], other) for other in arrays[:number]):
+            raise SettingsError(
+                "out shares memory with the inputs or with another out, so that one would "
+                "overwrite the other; give a tensor or an array of its own."
+            )
+
+
+def _as_array(x: Tensor) -> np.ndarray:
+    """The memory of a CPU tensor, whatever its numbers are (NumPy does not know all of them)."""
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return x.detach().view(whole[x.element_size()]).numpy()
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__module__}.{type(value).__name__}".replace("builtins.", "")
 
 
 def _new_matrix(rows: int, columns: int, like: Tensor) -> Tensor:

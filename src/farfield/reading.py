@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,15 +21,25 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
+from torch.nn.parameter import is_lazy
 
-from farfield.errors import UnsupportedOperation
+from farfield.errors import SettingsError, UnsupportedOperation
 
-_NEIGHBOURS = 6  # names of functions that an error offers instead
+_NEIGHBOURS = 3  # names of functions that an error offers instead, at most
 
 Rule = Callable[..., Any]
+
+ASK = "ask"
+"""Mark of functions whose rule must be asked in any case."""
+
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
-# Questions about shape and kind, which the tensor answers itself.
+# Questions about the shape, and others about the kind, which the tensor answers itself.
+_SHAPE = {
+    torch.Tensor.size,
+    torch.Tensor.__len__,
+    *(getattr(torch.Tensor, name).__get__ for name in ("shape",)),
+}
 _PLAIN = {
     torch.Tensor.size,
     torch.Tensor.dim,
@@ -62,6 +73,7 @@ class RuleTable:
         self.way_out = way_out
         self._rules: dict[Callable[..., Any], Rule] = {}
         self._refusals: set[Callable[..., Any]] = set()
+        self._marks: dict[Callable[..., Any], str] = {}
         self._first: Rule | None = None
 
     def before_all(self, rule: AnyRule) -> AnyRule:
@@ -76,11 +88,14 @@ class RuleTable:
         self._first = rule
         return rule
 
-    def register(self, *functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
+    def register(
+        self, *functions: Callable[..., Any], mark: str = ""
+    ) -> Callable[[AnyRule], AnyRule]:
         """Decorate the rule that stands for these functions; it takes their arguments.
 
         Args:
             functions: All spellings, such as ``F.relu, torch.relu, torch.Tensor.relu``.
+            mark: What the rule before all others is to know of them.
 
         Returns:
             The decorator, which leaves the rule as it is.
@@ -89,6 +104,7 @@ class RuleTable:
         def decorate(rule: AnyRule) -> AnyRule:
             for function in functions:
                 self._rules[function] = rule
+                self._marks[function] = mark
             return rule
 
         return decorate
@@ -103,15 +119,15 @@ class RuleTable:
             The decorator, which leaves the rule as it is.
         """
         self._refusals.update(functions)
-        return self.register(*functions)
+        return self.register(*functions, mark=ASK)
 
     def find(self, function: Callable[..., Any]) -> Rule | None:
         """The rule of a function, if there is one."""
         return self._rules.get(function)
 
-    def is_refused(self, function: Callable[..., Any]) -> bool:
-        """Whether a function is known to have no rule."""
-        return function in self._refusals
+    def mark(self, function: Callable[..., Any]) -> str:
+        """The mark that a function was registered with."""
+        return self._marks.get(function, "")
 
     def first(
         self, function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]
@@ -128,8 +144,8 @@ class RuleTable:
         return sorted({name_of(function) for function in self._refusals})
 
     def nearest(self, operation: str) -> list[str]:
-        """The functions with a rule whose names are most like this one."""
-        return difflib.get_close_matches(operation, self.names(), n=_NEIGHBOURS, cutoff=0.0)
+        """The functions with a rule whose names are much like this one; there may be none."""
+        return difflib.get_close_matches(operation, self.names(), n=_NEIGHBOURS)
 
     def unsupported(self, operation: str, reason: str = "") -> UnsupportedOperation:
         """The error that says where, what, why and what to do instead.
@@ -141,12 +157,12 @@ class RuleTable:
         Returns:
             The error, to be raised.
         """
-        where = current_module()
-        return UnsupportedOperation(
-            f"{where}: {operation} has no rule in {self.reading}."
-            + (f" {reason}" if reason else "")
-            + f" Nearest with a rule: {', '.join(self.nearest(operation))}. {self.way_out}"
-        )
+        parts = [f"{current_module()}: {operation} has no rule in {self.reading}."]
+        if reason:
+            parts.append(reason)
+        elif nearest := self.nearest(operation):
+            parts.append(f"Nearest with a rule: {', '.join(nearest)}.")
+        return UnsupportedOperation(" ".join([*parts, self.way_out]))
 
 
 class AbstractTensor(Tensor):
@@ -181,7 +197,9 @@ class AbstractTensor(Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Refuse what reaches PyTorch's inside, where there are no numbers to work with."""
-        raise cls.rules.unsupported(str(func))
+        raise cls.rules.unsupported(
+            str(getattr(func, "overloadpacket", func)).removeprefix("aten.")
+        )
 
     @classmethod
     def __torch_function__(
@@ -194,9 +212,12 @@ class AbstractTensor(Tensor):
         """Run the rule of ``func``."""
         options = dict(kwargs or {})
         if func in _PLAIN:
+            _trail.asked_shape |= func in _SHAPE and not _trail.in_rule
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **options)
-        if (result := cls.rules.first(func, args, options)) is not NotImplemented:
+        with _inside_a_rule():
+            result = cls.rules.first(func, args, options)
+        if result is not NotImplemented:
             return result
         in_place = bool(options.pop("inplace", False))
         rule = cls.rules.find(func)
@@ -209,7 +230,8 @@ class AbstractTensor(Tensor):
             inspect.signature(rule).bind(*args, **options)
         except TypeError as error:
             raise cls.rules.unsupported(name, f"Here it has {error}.".replace("got ", "")) from None
-        result = rule(*args, **options)
+        with _inside_a_rule():
+            result = rule(*args, **options)
         if in_place and isinstance(args[0], AbstractTensor):
             return args[0].replace_(result)
         return result
@@ -234,20 +256,84 @@ class _Trail(threading.local):
     """The modules whose ``forward`` is running in this thread, outermost first."""
 
     def __init__(self) -> None:
+        self.model: nn.Module | None = None
         self.names: Mapping[int, str] = {}
         self.running: list[nn.Module] = []
+        self.in_rule = False
+        self.asked_shape = False
 
 
 _trail = _Trail()
 
 
+@contextmanager
+def _inside_a_rule() -> Iterator[None]:
+    """What is asked here is asked by a rule, not by the model."""
+    before, _trail.in_rule = _trail.in_rule, True
+    try:
+        yield
+    finally:
+        _trail.in_rule = before
+
+
+def has_asked_for_a_shape() -> bool:
+    """Whether the model that is read has looked at a shape itself, rather than its functions."""
+    return _trail.asked_shape
+
+
 def current_module() -> str:
     """Where the reading is: the path and class of the module whose ``forward`` is running."""
-    if not _trail.running:
+    module = _trail.running[-1] if _trail.running else _trail.model
+    if module is None:
         return "In the model"
-    module = _trail.running[-1]
     path = _trail.names.get(id(module), "")
-    return f"In module {path!r} ({type(module).__name__})" if path else type(module).__name__
+    where = f"In module {path!r}" if path else "In the model"
+    return f"{where} ({type(module).__name__})"
+
+
+def readable(model: object) -> nn.Module:
+    """The module whose ``forward`` is read, or why there is none.
+
+    Args:
+        model: What the caller gave.
+
+    Returns:
+        The same model; if ``torch.compile`` made it, the module that it was made from.
+
+    Raises:
+        SettingsError: It is no module, or has modules without a ``forward`` in Python or without
+            shapes.
+    """
+    if not isinstance(model, nn.Module):
+        raise SettingsError(
+            f"The model is of type {type(model).__name__}; it must be a torch.nn.Module. Call a "
+            "function from the forward of a module that holds its parameters."
+        )
+    original = getattr(model, "_orig_mod", model)
+    model = original if isinstance(original, nn.Module) else model
+    for name, module in model.named_modules():
+        where = f"The module {name!r}" if name else "The model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise SettingsError(
+                f"{where} is scripted or traced ({type(module).__name__}), so its forward no "
+                "longer runs in Python, where it can be read; give the module that it was made of."
+            )
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            raise SettingsError(
+                f"{where} ({type(module).__name__}) has parameters without a shape; run one "
+                "forward pass first, such as model(x[:1])."
+            )
+    return model
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    """Let compiled parts of a model run as they were written: there is nothing to compile."""
+    if "torch._dynamo" not in sys.modules:  # nothing can have been compiled, and its import is slow
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager
@@ -262,9 +348,10 @@ def following(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    before = (_trail.names, _trail.running)
+    before = (_trail.model, _trail.names, _trail.running, _trail.in_rule, _trail.asked_shape)
+    _trail.model = model
     _trail.names = {id(module): name for name, module in model.named_modules()}
-    _trail.running = []
+    _trail.running, _trail.in_rule, _trail.asked_shape = [], False, False
 
     def enter(module: nn.Module, args: object) -> None:
         if id(module) in _trail.names:
@@ -276,8 +363,9 @@ def following(model: nn.Module) -> Iterator[None]:
 
     handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
     try:
-        yield
+        with _eagerly():
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        _trail.names, _trail.running = before
+        _trail.model, _trail.names, _trail.running, _trail.in_rule, _trail.asked_shape = before

@@ -115,7 +115,10 @@ def test_huge_and_tiny_inputs_are_finite(limit, x, scale) -> None:
 
 def test_gradients_in_the_inputs(limit, x) -> None:
     first, second = x[:2].clone().requires_grad_(), x[2:4].clone().requires_grad_()
-    torch.autograd.gradcheck(lambda a, b: limit(a, b), (first, second), atol=1e-7, rtol=1e-5)
+    # Along random directions, which a wrong entry of the Jacobian does not escape.
+    torch.autograd.gradcheck(
+        lambda a, b: limit(a, b), (first, second), atol=1e-7, rtol=1e-5, fast_mode=True
+    )
 
 
 def test_gradients_are_finite_at_equal_and_zero_inputs(limit, x) -> None:

@@ -267,7 +267,7 @@ def test_products_with_parameters_that_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.function(self.first(x), self.weight)
 
-    refused(Product(lambda h, w: h * w, 4), "only gains of norms")
+    refused(Product(lambda h, w: h * (2.0 * w), 4), "only gains of norms")
     refused(Product(lambda h, w: h + w, 1), "one entry for each unit")
     refused(Product(lambda h, w: h @ (w * 2.0), 4, 4), "computed from something")
     refused(Product(lambda h, w: h @ h.relu(), 1), "not drawn at random")

@@ -126,3 +126,6 @@ def test_the_warning_says_what_to_do() -> None:
         assert "my_step" in text
         assert f"{TOLERANCE:.0e}" in text
         assert "monte_carlo()" in text
+        assert "smaller weight_var" in text
+    # The widest of the two inputs, at which the jump is missed.
+    assert "standard deviation of up to 2:" in str(more[0].message)

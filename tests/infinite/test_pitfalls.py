@@ -8,6 +8,8 @@ from torch.nn import functional as F  # noqa: N812
 
 import farfield as ff
 from farfield.errors import RangeError, SettingsError, UnsupportedOperation
+from farfield.infinite.finite import _draw, _plan
+from farfield.infinite.sums import added_vectors
 
 X = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
@@ -128,6 +130,69 @@ def test_monte_carlo_does_not_guess_a_fan_in() -> None:
     drawn = ff.monte_carlo(Own(), X, draws=400, generator=torch.Generator().manual_seed(0))
     exact = 0.25 * X @ X.T
     assert ((drawn.nngp - exact).abs() <= 4 * drawn.nngp_error).all()
+
+
+class OwnBias(nn.Module):
+    """``x @ W + b`` behind a norm, in several spellings; the bias is not called so."""
+
+    def __init__(self, spelling: str, width: int = 64) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, width), nn.Linear(width, 8)
+        self.gain = nn.LayerNorm(width)
+        self.w, self.b = nn.Parameter(torch.ones(width, width)), nn.Parameter(torch.zeros(width))
+        self.spelling = spelling
+        self.double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.gain(self.first(x)).relu()
+        if self.spelling == "sum":
+            h = h @ self.w + self.b
+        elif self.spelling == "reflected":
+            h = self.b + h @ self.w
+        elif self.spelling == "in place":
+            h = h @ self.w
+            h += self.b
+        elif self.spelling == "addmm":
+            h = torch.addmm(self.b, h, self.w)
+        else:
+            h = nn.functional.linear(h, self.w, bias=self.b)
+        return self.last(h.relu())
+
+
+@pytest.mark.parametrize("spelling", ["sum", "reflected", "in place", "addmm", "linear"])
+def test_monte_carlo_draws_what_the_limit_takes_for_a_bias(spelling) -> None:
+    # The bias has most of the variance: without it the NNGP would be off by a factor.
+    model = OwnBias(spelling)
+    options = {"weight_var": 1.0, "bias_var": 4.0}
+    seed = torch.Generator().manual_seed(0)
+    drawn = ff.monte_carlo(model, X, draws=20, generator=seed, **options)
+    nngp, ntk = ff.infinite_width(model, **options)(X)
+    pairs = [(nngp, drawn.nngp, drawn.nngp_error), (ntk, drawn.ntk, drawn.ntk_error)]
+    for exact, mean, error in pairs:
+        slack = 2.0 / 64 * exact.diagonal().max()
+        assert ((mean - exact).abs() <= 4.0 * error + slack).all()
+    assert (drawn.nngp_error < 0.15 * nngp).all()  # so that the comparison can fail
+
+
+def test_gains_slopes_and_positions_are_not_drawn_as_biases() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.PReLU(4), nn.LSTM(4, 4), Last())
+    kept = {name: p.detach().clone() for name, p in model.named_parameters()}
+    seen = added_vectors(model.double(), dict(model.named_parameters()), X)
+    assert seen == {"0.bias", "4.linear.bias"}
+    drawn = _draw(model, _plan(model, {}, {}, seen), X, torch.Generator().manual_seed(0))
+    same = {name for name, value in kept.items() if torch.equal(drawn[name], value.double())}
+    assert same == {"1.weight", "1.bias", "2.weight"}
+
+
+class Last(nn.Module):
+    """A linear layer on what an LSTM returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def forward(self, outputs: tuple[torch.Tensor, object]) -> torch.Tensor:
+        return self.linear(outputs[0])
 
 
 def test_the_gradient_of_a_sine_at_zero_is_finite() -> None:

@@ -104,14 +104,14 @@ def check_semidefinite(kernel, x: torch.Tensor) -> None:
 
 
 @given(networks(), batches())
-@search(max_examples=20)
+@search(max_examples=14)
 def test_symmetric_and_positive_semidefinite(network, x) -> None:
     for kernel in network.kernels:
         check_semidefinite(kernel, x)
 
 
 @given(networks(), batches(), st.permutations(range(6)), st.integers(1, 5), st.integers(1, 5))
-@search(max_examples=12)
+@search(max_examples=8)
 def test_an_entry_depends_on_its_two_inputs_alone(network, x, order, rows, columns) -> None:
     # Only the dot products of the inputs may be added in another order.
     for kernel in network.kernels:
@@ -130,7 +130,7 @@ def test_an_entry_depends_on_its_two_inputs_alone(network, x, order, rows, colum
     st.floats(-20.0, 20.0),
     st.floats(-20.0, 20.0),
 )
-@search(max_examples=15)
+@search(max_examples=10)
 def test_rectifiers_without_biases_are_homogeneous(layers, x, a, b) -> None:
     # k(a x, b y) = a b k(x, y); a x is rounded, which turns it by 1e-16.
     network = Network(layers)
@@ -147,7 +147,7 @@ def test_rectifiers_without_biases_are_homogeneous(layers, x, a, b) -> None:
     batches(largest=10),
     st.integers(-60, 60),
 )
-@search(max_examples=15)
+@search(max_examples=10)
 def test_a_first_norm_without_bias_forgets_the_size(norm, activation, rest, x, a) -> None:
     network = Network([Block("plain", activation, before=norm), *rest], eps=0.0)
     for kernel in network.kernels:
@@ -156,7 +156,7 @@ def test_a_first_norm_without_bias_forgets_the_size(norm, activation, rest, x, a
 
 
 @given(networks(), batches(largest=8))
-@search(max_examples=15)
+@search(max_examples=10)
 def test_single_precision_is_rounded_double_precision(network, x) -> None:
     x = x.float()
     for kernel in network.kernels:

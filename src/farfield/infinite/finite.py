@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,11 @@ from torch.func import functional_call, jacrev
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Variance
 from farfield.infinite.limit_tensor import Parameterization
-from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
+from farfield.infinite.outputs import OutputChoice, check_features, check_rows, outputs_of
+from farfield.infinite.sums import added_vectors
 from farfield.infinite.variances import VarianceChoice, measured, parameter_variances
 from farfield.kernel import check_batches
+from farfield.reading import readable
 
 _RANDOM_OR_TIED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
@@ -51,9 +53,10 @@ def monte_carlo(
 ) -> MonteCarlo:
     r"""Estimate both kernels from finite networks: what to do when there is no exact rule.
 
-    Each draw takes new weights ``W ~ N(0, weight_var / fan_in)`` and biases ``b ~ N(0,
-    bias_var)`` for every matrix and every vector of the linear layers; the parameters of norms
-    and single numbers stay as they are. The kernels are means over all units of the outputs. They
+    Each draw takes new weights ``W ~ N(0, weight_var / fan_in)`` for every matrix, and new biases
+    ``b ~ N(0, bias_var)`` for every vector that ``forward`` adds to units, whatever its name, or
+    that a layer with a matrix calls its bias; gains and biases of norms, slopes and single
+    numbers stay as they are. The kernels are means over all units of the outputs. They
     are those of networks of the widths that the model has, which differ from the limit by terms
     of order 1 / width.
 
@@ -72,7 +75,9 @@ def monte_carlo(
         Means and standard errors.
 
     Raises:
-        SettingsError: Fewer than two draws; dropout or batch statistics in training mode.
+        SettingsError: Fewer than two draws; inputs, variances or a model that
+            :func:`farfield.infinite_width` refuses as well; dropout or batch statistics in
+            training mode.
 
     Example:
         >>> import torch, farfield as ff
@@ -89,9 +94,11 @@ def monte_carlo(
     check_batches(x1, x1 if x2 is None else x2)
     if draws < 2:
         raise SettingsError(f"draws is {draws}; a standard error needs at least 2.")
+    model = readable(model)
+    check_features(x1)
     _check_mode(model)
     weights, biases = parameter_variances(model, weight_var, bias_var)
-    plan = _plan(model, weights, biases)
+    plan = _plan(model, weights, biases, added_vectors(model, _draw(model, {}, x1, generator), x1))
     batches = [x1] if x2 is None or x2 is x1 else [x1, x2]
     samples = []
     for _ in range(draws):
@@ -113,9 +120,12 @@ def monte_carlo(
 
 
 def _plan(
-    model: nn.Module, weights: Mapping[int, Variance], biases: Mapping[int, Variance]
+    model: nn.Module,
+    weights: Mapping[int, Variance],
+    biases: Mapping[int, Variance],
+    added: Collection[str],
 ) -> dict[str, float]:
-    """The standard deviation of each parameter that is drawn."""
+    """The standard deviation of each parameter that is drawn: matrices, and what is added."""
     plan: dict[str, float] = {}
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -131,10 +141,16 @@ def _plan(
                     )
                 entry = measured(parameter) if given is None else float(given) / fan_in
                 plan[full] = entry**0.5
-            elif name == "bias" and any(p.ndim >= 2 for p in module.parameters(recurse=False)):
+            elif full in added or _is_bias(name, module, parameter):
                 given = biases.get(id(parameter))
                 plan[full] = (measured(parameter) if given is None else float(given)) ** 0.5
     return plan
+
+
+def _is_bias(name: str, module: nn.Module, parameter: Tensor) -> bool:
+    """Whether a layer calls it so; the sums of an LSTM or of an attention cannot be seen."""
+    with_matrix = any(other.ndim >= 2 for other in module.parameters(recurse=False))
+    return parameter.ndim == 1 and "bias" in name and with_matrix
 
 
 def _is_oriented(module: nn.Module, parameter: Tensor) -> bool:

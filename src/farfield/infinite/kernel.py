@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from farfield.errors import SettingsError
+from farfield.errors import FarfieldWarning, SettingsError
 from farfield.infinite import rules
-from farfield.infinite.gram import Scaled, Unknown, Variance, constant
-from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
-from farfield.infinite.limit_tensor import (
-    RULES,
-    LimitTensor,
-    Parameterization,
-    Reading,
-    input_tensor,
-)
+from farfield.infinite.gram import Scaled, Unknown, constant
+from farfield.infinite.limit_tensor import Parameterization
 from farfield.infinite.native import fuse
-from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
+from farfield.infinite.outputs import OutputChoice, check_features
 from farfield.infinite.pairs import Program
+from farfield.infinite.reader import Reader
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
-from farfield.reading import following
+from farfield.reading import readable
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 
@@ -52,10 +44,9 @@ class InfiniteWidth:
         memory_budget: int,
         output: OutputChoice = None,
     ) -> None:
-        self._model = model
-        self._output = output
-        self._weights, self._biases = parameter_variances(model, weight_var, bias_var)
-        self._parameterization = parameterization
+        self._model = readable(model)
+        weights, biases = parameter_variances(self._model, weight_var, bias_var)
+        self._reader = Reader(self._model, weights, biases, parameterization, output)
         self._memory_budget = memory_budget
         self.nngp = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["nngp"]), memory_budget)
         self.ntk = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["ntk"]), memory_budget)
@@ -80,10 +71,15 @@ class InfiniteWidth:
             UnsupportedOperation: The model does something without an exact rule.
             SettingsError: As :meth:`farfield.kernel.Kernel.__call__`.
         """
+        outs = (None, None) if out is None else out
+        if not isinstance(outs, tuple | list) or len(outs) != 2:
+            raise SettingsError(
+                "out must be a pair of matrices, one for the NNGP and one for the NTK; for one "
+                "kernel alone call limit.nngp or limit.ntk."
+            )
         nngp, ntk = evaluate(
-            lambda x1, x2: self._tiles(x1, x2, ["nngp", "ntk"]), x1, x2, out or [None, None],
-            self._memory_budget,
-        )  # fmt: skip
+            lambda x1, x2: self._tiles(x1, x2, ["nngp", "ntk"]), x1, x2, outs, self._memory_budget
+        )
         return nngp, ntk
 
     def diagonal(
@@ -93,7 +89,15 @@ class InfiniteWidth:
         return self.nngp.diagonal(x), self.ntk.diagonal(x)
 
     def _tiles(self, x1: Tensor, x2: Tensor, wanted: Sequence[str]) -> Tiles:
-        moments = self._read(x1, x2)
+        check_features(x1)
+        moments = self._reader.moments(x1, x2)
+        if "ntk" in wanted and next(self._model.parameters(), None) is None:
+            warnings.warn(
+                f"The model ({type(self._model).__name__}) has no parameters, so its tangent "
+                "kernel is zero everywhere. Parameters count if named_parameters() lists them.",
+                FarfieldWarning,
+                stacklevel=2,
+            )
         pairs = len(x1) * len(x2)
         nothing = constant(moments.gram.root, 0.0).plain()
         both = {"nngp": moments.gram.plain(), "ntk": moments.tangent or nothing}
@@ -122,45 +126,6 @@ class InfiniteWidth:
             write=fused.run if fused else None,
         )
 
-    def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
-        """The law of the outputs at two batches; the same object twice if they are one."""
-        if torch.is_grad_enabled():
-            return self._run(x1, x2, self._weights, self._biases)
-        # What is computed from trained parameters shows only where gradients are recorded.
-        with torch.inference_mode(False), torch.enable_grad():
-            first = _constant(x1)
-            second = first if x2 is x1 else _constant(x2)
-            weights, biases = (
-                {name: _constant(variance) for name, variance in variances.items()}
-                for variances in (self._weights, self._biases)
-            )
-            return self._run(first, second, weights, biases)
-
-    def _run(
-        self, x1: Tensor, x2: Tensor, weights: dict[int, Variance], biases: dict[int, Variance]
-    ) -> Mixed:
-        """Run the model's own ``forward`` on the law of its inputs."""
-        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
-        # Copies of the buffers, for modules that count how often they are called.
-        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        held = [value for module in self._model.modules() for value in vars(module).values()]
-        fixed = [*buffers.values(), *(value for value in held if isinstance(value, Tensor))]
-        reading = Reading(weights, biases, names, frozenset(map(id, fixed)), self._parameterization)
-        first = wide(x1)
-        second = first if x2 is x1 else wide(x2)
-        inputs = (input_tensor(first, second, x1.dtype, reading),)
-        with following(self._model), torch.random.fork_rng(devices=[]):
-            before = torch.get_rng_state()
-            result = functional_call(self._model, buffers, inputs)
-            if not torch.equal(before, torch.get_rng_state()):
-                raise RULES.unsupported(
-                    "random numbers in forward", "Another call would give another kernel."
-                )
-        outputs = outputs_of(result, self._output)
-        for name, output in outputs.items():
-            check_rows(name, output, len(x1) + len(x2), LimitTensor)
-        return _all_units(list(outputs.values()))
-
 
 def infinite_width(
     model: nn.Module,
@@ -177,7 +142,8 @@ def infinite_width(
     ``K <- weight_var K + bias_var``, every activation ``K <- E[phi(u) phi(v)]``.
 
     Args:
-        model: Any module; it is not changed.
+        model: Any module; it is not changed. What ``torch.compile`` made is read as the module it
+            was made from.
         weight_var: A float, or a mapping from module names (as in ``model.named_modules()``).
             Where nothing is given, the variances that ``gaussian_init_`` remembers count, and
             else those of the parameters as they are.
@@ -194,7 +160,8 @@ def infinite_width(
         An object with the kernels ``nngp`` and ``ntk``.
 
     Raises:
-        SettingsError: An unknown parametrisation, or a variance that is not allowed.
+        SettingsError: An unknown parametrisation, a variance that is not allowed, or a model that
+            cannot be read: no module, scripted or traced, or with parameters without a shape.
 
     Source: Jacot, Gabriel and Hongler (2018); Lee et al., "Deep Neural Networks as Gaussian
     Processes" (2018).
@@ -211,21 +178,6 @@ def infinite_width(
             f"The parameterization is {parameterization!r}; choose 'ntk' or 'standard'."
         )
     return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget, output)
-
-
-def _constant(value: Any) -> Any:
-    """A value without its history, if it is a tensor."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.clone() if value.is_inference() else value.detach()
-
-
-def _all_units(outputs: Sequence[LimitTensor]) -> Mixed:
-    """The moments of a unit of these outputs; of several outputs, of one picked at random."""
-    if len(outputs) == 1:
-        return mixed(outputs[0].law)
-    parts = [(part, x.shape[-1]) for x in outputs for part in positions(mixed(x.law))]
-    return blend([part for part, _ in parts], [width for _, width in parts])
 
 
 def _over_positions(values: Tensor) -> Tensor:

@@ -23,6 +23,11 @@ RULES = RuleTable(
     "networks, with standard errors.",
 )
 
+# What functions of the raw input do, other than to run on its numbers (see rules/numbers.py).
+MAP = "map"  # a matrix of parameters is drawn at random; one that the model holds is applied
+KEEP = "keep"  # parameters keep the values that they have
+COPY = "copy"  # real numbers keep the precision of the laws
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -73,24 +78,51 @@ class Reading:
         return id(value) in self.fixed or id(value._base) in self.fixed
 
     def use(self, parameter: Tensor, what: str) -> None:
-        """Note that a parameter is used, and refuse a second use.
+        """Note that a parameter that is drawn is used, and refuse a second use.
 
         Raises:
             UnsupportedOperation: The parameter was used before, or is not one of the model's.
         """
-        if id(parameter) not in self.names:
-            raise RULES.unsupported(
-                what,
-                "Its weight is not a parameter of the model but computed from something, so the "
-                "law it is drawn from is not known.",
-            )
+        self._check_own(parameter, what)
         if id(parameter) in self.used:
             raise RULES.unsupported(
                 f"{what} with the parameter {self.names[id(parameter)]!r} a second time",
-                "A weight that is used twice makes the layers depend on each other, and the "
-                "units are no longer Gaussian in the limit.",
+                "A weight that is used twice (a shared layer, tied weights) makes the layers "
+                "depend on each other, and the units are no longer Gaussian in the limit.",
             )
         self.used.add(id(parameter))
+
+    def keep(self, parameter: Tensor, what: str) -> None:
+        """Note that a parameter that is not drawn is used: a gain, a norm's bias, a slope.
+
+        Raises:
+            UnsupportedOperation: It is trained and was used before, or is not one of the model's.
+        """
+        self._check_own(parameter, what)
+        if parameter.requires_grad and id(parameter) in self.used:
+            raise RULES.unsupported(
+                f"{what} with the trained parameter {self.names[id(parameter)]!r} at a second "
+                "place",
+                "Its gradient is the sum of those at both places, whose product does not vanish "
+                "in general; give each place a module of its own, or freeze this one with "
+                "requires_grad_(False).",
+            )
+        self.used.add(id(parameter))
+
+    def _check_own(self, parameter: Tensor, what: str) -> None:
+        if id(parameter) in self.names:
+            return
+        if is_parameter(parameter):
+            raise RULES.unsupported(
+                f"{what} with a parameter that is not a parameter of the model",
+                "Modules in plain lists or dictionaries are not registered; put them into "
+                "nn.ModuleList or nn.ModuleDict.",
+            )
+        raise RULES.unsupported(
+            what,
+            "Its weight is not a parameter of the model but computed from something, so the law "
+            "it is drawn from is not known.",
+        )
 
     def weight_var(self, weight: Tensor, fan_in: int) -> Variance:
         """The variance of a weight matrix, which is used here: given, remembered or measured."""

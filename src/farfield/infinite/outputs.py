@@ -1,4 +1,4 @@
-"""What a model returns: one tensor, or several in a tuple, a list or a mapping."""
+"""What a model takes and returns: one tensor, or several in a tuple, a list or a mapping."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ OutputChoice = int | str | None
 """Which output of several: its index or its key; ``None`` for all of them."""
 
 Named = dict[int | str, Any]
+
+
+def check_features(x: Tensor) -> None:
+    """Refuse inputs without features.
+
+    Raises:
+        SettingsError: There is no dimension of features, or one has no entries.
+    """
+    if x.ndim < 2:
+        raise SettingsError(
+            f"The inputs have shape {tuple(x.shape)}; they must be (n, features). Use x[:, None] "
+            "for n inputs of one feature, x[None] for one input."
+        )
+    if x.shape[1:].numel() == 0:
+        raise SettingsError(
+            f"The inputs have shape {tuple(x.shape)}, so no features; a model needs at least one."
+        )
 
 
 def outputs_of(result: object, choice: OutputChoice) -> Named:

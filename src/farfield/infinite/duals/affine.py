@@ -10,13 +10,14 @@ from torch import Tensor
 from farfield.infinite import angles, safe
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import Activation, RowLaw
+from farfield.infinite.duals.derived import Derived, inner_law
 from farfield.infinite.duals.halves import Halves
 from farfield.infinite.pairs import Rows
 from farfield.infinite.safe import hypotenuse, safe_divide
 
 
 @dataclass(frozen=True, eq=False)
-class Affine(Activation):
+class Affine(Derived):
     """``factor * inner(u) + shift``, in closed form when ``inner`` is.
 
     Attributes:
@@ -61,17 +62,13 @@ class Affine(Activation):
         """``sqrt(E[u^2 phi'(u)^2])``."""
         return abs(self.factor) * self.inner.gain_root(r)
 
-    def rows(self, r: Rows) -> RowLaw:
-        """All of these, and those of the inner activation."""
-        own = super().rows(r)
-        return RowLaw(
-            r, own.mean, own.root, own.slope_root, own.gain_root, inner=self.inner.rows(r)
-        )
+    def inner_rows(self, r: Rows) -> Rows:
+        """The same: it is the value that is scaled."""
+        return r
 
     def angle(self, law: RowLaw, angle: Angle) -> Angle:
         """The inner kernel without the inner means, with the new ones."""
-        inner = _inner(law)
-        own = self.inner.angle(inner, angle)
+        inner, own = inner_law(law), super().angle(law, angle)
         if self.shift == 0.0:
             return own
         deviation = inner.root.map(safe.deviation, inner.mean)
@@ -81,16 +78,3 @@ class Affine(Activation):
         share = (deviation * abs(self.factor)).map(safe_divide, law.root)
         rest = law.mean.map(lambda mean, root: safe_divide(mean.abs(), root), law.root)
         return angles.mix(share, around, rest, angles.of_signs(law.mean.map(torch.sign)))
-
-    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
-        """``E[phi'(u) phi'(v)]`` over the slope roots."""
-        return self.inner.slope(_inner(law), angle)
-
-    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
-        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
-        return self.inner.gain(_inner(law), angle)
-
-
-def _inner(law: RowLaw) -> RowLaw:
-    assert law.inner is not None
-    return law.inner

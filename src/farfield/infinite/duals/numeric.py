@@ -143,7 +143,7 @@ class Numeric(Smooth):
     def _expect_between(self, function: Function, rows: Tensor, cuts: Collection[float]) -> Tensor:
         estimate = expectation(function, rows, cuts, _RULE_OF_ROWS)
         size = expectation(lambda u: function(u).abs(), rows.detach(), cuts, _RULE_OF_ROWS)
-        self._check(_errors(estimate, size.value))
+        self._check(_errors(estimate, size.value), rows)
         return estimate.value
 
     def _expect_pairs(
@@ -165,7 +165,7 @@ class Numeric(Smooth):
             mirrored = [at, (*at[:-2], at[-1], at[-2])] if symmetric else [at]
             for places in mirrored:
                 value, error = value.index_put(places, direct), error.index_put(places, its_error)
-        self._check(error.masked_fill(equal, 0.0))
+        self._check(error.masked_fill(equal, 0.0), torch.maximum(r.left, r.right))
         return value.to(angle.apart.dtype)
 
     def _quadrature(self, function: Function, pairs: Pairs, root: Rows) -> tuple[Tensor, Tensor]:
@@ -188,13 +188,18 @@ class Numeric(Smooth):
             accepted = next_accepted
         return estimate.value / left / right, _errors(estimate, scale)
 
-    def _check(self, errors: Tensor) -> None:
+    def _check(self, errors: Tensor, widths: Tensor) -> None:
+        """Warn if an estimated error is too large, of Gaussians of these standard deviations."""
         error = float(errors.max()) if errors.numel() else 0.0
         if not error <= TOLERANCE:
+            widest = float(widths.detach()[~(errors <= TOLERANCE)].max())
             warnings.warn(
                 f"The quadrature for {self.name} has an estimated relative error of {error:.1e}, "
-                f"more than {TOLERANCE:.0e}: the function bends or jumps where it is not "
-                "expected, or its Gaussian is too wide. monte_carlo() checks the kernel.",
+                f"more than {TOLERANCE:.0e}, where the pre-activations of an input have a standard "
+                f"deviation of up to {widest:.3g}: the function bends or jumps where it is not "
+                "expected, or its Gaussian is too wide. Use smaller inputs, a smaller weight_var, "
+                "a norm before the activation, or an activation with a closed form; "
+                "monte_carlo() checks the kernel.",
                 AccuracyWarning,
                 stacklevel=2,
             )

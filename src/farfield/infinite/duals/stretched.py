@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from farfield.infinite.angles import Angle
-from farfield.infinite.duals.base import Activation, RowLaw
+from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.derived import Derived
 from farfield.infinite.duals.rectified import Rectified
 from farfield.infinite.pairs import Rows
 
@@ -26,7 +26,7 @@ def stretched(inner: Activation, factor: float) -> Activation:
 
 
 @dataclass(frozen=True, eq=False)
-class Stretched(Activation):
+class Stretched(Derived):
     """``inner(factor * u)``, in closed form when ``inner`` is.
 
     The law of the pair (u, v) is that of (-u, -v), so the sign of the factor does not matter.
@@ -64,24 +64,6 @@ class Stretched(Activation):
         """``sqrt(E[u^2 phi'(u)^2])``."""
         return self.inner.gain_root(r * abs(self.factor))
 
-    def rows(self, r: Rows) -> RowLaw:
-        """All of these, and those of the inner activation."""
-        own, inner = super().rows(r), self.inner.rows(r * abs(self.factor))
-        return RowLaw(r, own.mean, own.root, own.slope_root, own.gain_root, inner=inner)
-
-    def angle(self, law: RowLaw, angle: Angle) -> Angle:
-        """The angle of phi(u) and phi(v)."""
-        return self.inner.angle(_inner(law), angle)
-
-    def slope(self, law: RowLaw, angle: Angle) -> Tensor:
-        """``E[phi'(u) phi'(v)]`` over the slope roots."""
-        return self.inner.slope(_inner(law), angle)
-
-    def gain(self, law: RowLaw, angle: Angle) -> Tensor:
-        """``E[u v phi'(u) phi'(v)]`` over the gain roots."""
-        return self.inner.gain(_inner(law), angle)
-
-
-def _inner(law: RowLaw) -> RowLaw:
-    assert law.inner is not None
-    return law.inner
+    def inner_rows(self, r: Rows) -> Rows:
+        """Those of the stretched argument."""
+        return r * abs(self.factor)

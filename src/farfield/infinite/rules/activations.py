@@ -22,7 +22,7 @@ from farfield.infinite.duals.rectified import Rectified, Step
 from farfield.infinite.duals.waves import COSINE, SINE
 from farfield.infinite.gram import total
 from farfield.infinite.laws import Mixed, Pointwise, mixed
-from farfield.infinite.limit_tensor import RULES, LimitTensor
+from farfield.infinite.limit_tensor import KEEP, RULES, LimitTensor
 
 
 def apply(
@@ -71,7 +71,7 @@ def leaky_relu(x: LimitTensor, negative_slope: float | int = 0.01) -> LimitTenso
     )
 
 
-@RULES.register(F.prelu, torch.prelu, torch.Tensor.prelu)
+@RULES.register(F.prelu, torch.prelu, torch.Tensor.prelu, mark=KEEP)
 def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
     r"""PReLU, with the slope frozen, or trained and one for each unit.
 
@@ -84,7 +84,7 @@ def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
     Raises:
         UnsupportedOperation: A trained slope is shared, or the slopes differ between units.
     """
-    x.reading.use(weight, "prelu")
+    x.reading.keep(weight, "prelu")
     slopes = weight.detach().flatten()
     if bool((slopes != slopes[0]).any()):
         raise RULES.unsupported("prelu with several slopes", "Units must have the same law.")

@@ -29,6 +29,7 @@ from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.by_rows import moved_by, rows_of, stretched_by
 from farfield.infinite.rules.gains import gained
 from farfield.infinite.rules.linear import add_bias
+from farfield.reading import ASK
 
 Operand = LimitTensor | Tensor | float | int
 
@@ -248,25 +249,25 @@ def constant_row(numbers: Tensor) -> Tensor:
     return numbers[0].detach()
 
 
-@RULES.register(torch.ones_like)
+@RULES.register(torch.ones_like, mark=ASK)
 def ones_like(x: LimitTensor, **options: Any) -> Tensor:
     """Ones in the shape of the units: constants."""
     return torch.ones(tuple(x.shape), dtype=x.dtype, device=x.device)
 
 
-@RULES.register(torch.zeros_like)
+@RULES.register(torch.zeros_like, mark=ASK)
 def zeros_like(x: LimitTensor, **options: Any) -> Tensor:
     """Zeros in the shape of the units."""
     return torch.zeros(tuple(x.shape), dtype=x.dtype, device=x.device)
 
 
-@RULES.register(torch.Tensor.new_ones)
+@RULES.register(torch.Tensor.new_ones, mark=ASK)
 def new_ones(x: LimitTensor, *size: Any, **options: Any) -> Tensor:
     """Ones in another shape."""
     return torch.ones(*size, dtype=x.dtype, device=x.device)
 
 
-@RULES.register(torch.Tensor.new_zeros)
+@RULES.register(torch.Tensor.new_zeros, mark=ASK)
 def new_zeros(x: LimitTensor, *size: Any, **options: Any) -> Tensor:
     """Zeros in another shape."""
     return torch.zeros(*size, dtype=x.dtype, device=x.device)

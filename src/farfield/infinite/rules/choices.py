@@ -52,9 +52,13 @@ def _function(x: Operand) -> Activation:
     if isinstance(x, LimitTensor):
         assert isinstance(x.law, Pointwise)
         return x.law.function
+    return affine(IDENTITY, 0.0, _one_number(x))
+
+
+def _one_number(x: Tensor | float | int) -> float:
     if isinstance(x, Tensor) and (is_trained(x) or x.numel() != 1):
         raise RULES.unsupported("a choice of a tensor", "A number for all units has a rule.")
-    return affine(IDENTITY, 0.0, float(x))
+    return float(x)
 
 
 def _chosen(condition: Activation, a: Activation, b: Activation) -> Activation:

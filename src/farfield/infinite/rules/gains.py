@@ -28,7 +28,7 @@ def gained(x: LimitTensor, weight: Tensor, what: str) -> LimitTensor:
     Raises:
         UnsupportedOperation: The gains differ between units, or belong to two layers.
     """
-    x.reading.use(weight, what)
+    x.reading.keep(weight, what)
     gain = _uniform(x, weight, what)
     return x.with_law(_gained(x.law, gain, trained=weight.requires_grad))
 
@@ -59,7 +59,7 @@ def shifted(x: LimitTensor, bias: Tensor, what: str) -> tuple[LimitTensor, float
     Raises:
         UnsupportedOperation: The biases differ between units, or belong to two layers.
     """
-    x.reading.use(bias, what)
+    x.reading.keep(bias, what)
     shift = _uniform(x, bias, what)
     if not bias.requires_grad:
         return x, shift

@@ -11,11 +11,11 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Gram, Scaled, Variance, constant, total
 from farfield.infinite.laws import IDENTITY, Data, Gaussian, Mixed, Pointwise, gaussian_of, mixed
-from farfield.infinite.limit_tensor import RULES, LimitTensor
-from farfield.reading import current_module
+from farfield.infinite.limit_tensor import MAP, RULES, LimitTensor
+from farfield.reading import ASK, current_module
 
 
-@RULES.register(F.linear)
+@RULES.register(F.linear, mark=MAP)
 def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitTensor:
     r"""``K <- w K + b`` and ``T <- (w K + b) + w T`` with w = weight_var and b = bias_var.
 
@@ -30,11 +30,11 @@ def linear(x: LimitTensor, weight: Tensor, bias: Tensor | None = None) -> LimitT
         raise RULES.unsupported(
             "linear with a weight computed from the input", "Such a map is not drawn at random."
         )
-    return _random_map(x, weight, bias, tuple(weight.shape[::-1]))
+    return _random_map(x, _parameter(x, weight), bias, tuple(weight.shape[::-1]))
 
 
 @RULES.register(
-    torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm, torch.Tensor.mm
+    torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm, torch.Tensor.mm, mark=MAP
 )
 def matmul(x: LimitTensor, weight: Tensor) -> LimitTensor:
     """``x @ W`` and ``x @ W.T`` with a parameter W: a linear map without a bias.
@@ -46,13 +46,10 @@ def matmul(x: LimitTensor, weight: Tensor) -> LimitTensor:
             "a matrix product of other things than units and a matrix of parameters",
             "Products of units, as in attention, are not drawn at random.",
         )
-    owner = weight._base
-    if owner is not None and id(owner) in x.reading.names and _is_transposed(weight, owner):
-        return _random_map(x, owner, None, tuple(weight.shape))
-    return _random_map(x, weight, None, tuple(weight.shape))
+    return _random_map(x, _parameter(x, weight), None, tuple(weight.shape))
 
 
-@RULES.register(torch.addmm)
+@RULES.register(torch.addmm, mark=ASK)
 def addmm(bias: Tensor, x: LimitTensor, weight: Tensor) -> LimitTensor:
     """``b + x @ W``."""
     return add_bias(matmul(x, weight), bias)
@@ -94,9 +91,14 @@ def add_bias(x: LimitTensor, bias: Tensor) -> LimitTensor:
     return x.with_law(law)
 
 
-def _is_transposed(weight: Tensor, owner: Tensor) -> bool:
-    transposed = owner.T if owner.ndim == 2 else owner
-    return weight.shape == transposed.shape and weight.stride() == transposed.stride()
+def _parameter(x: LimitTensor, weight: Tensor) -> Tensor:
+    """The parameter that a matrix is, as it stands or transposed."""
+    owner = weight._base
+    if owner is None or id(owner) not in x.reading.names or owner.ndim != 2:
+        return weight
+    turned = owner.T
+    same = weight.shape == turned.shape and weight.stride() == turned.stride()
+    return owner if same else weight
 
 
 def _random_map(

@@ -19,14 +19,14 @@ from farfield.infinite.laws import (
     gaussian_of,
     mixed,
 )
-from farfield.infinite.limit_tensor import RULES, LimitTensor
+from farfield.infinite.limit_tensor import KEEP, RULES, LimitTensor
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.arithmetic import add
 from farfield.infinite.rules.gains import gained, shifted
 from farfield.infinite.safe import hypotenuse, safe_divide
 
 
-@RULES.register(F.layer_norm, torch.layer_norm)
+@RULES.register(F.layer_norm, torch.layer_norm, mark=KEEP)
 def layer_norm(
     x: LimitTensor,
     normalized_shape: Sequence[int],
@@ -55,7 +55,7 @@ def layer_norm(
     return add(units, shift) if shift else units
 
 
-@RULES.register(F.rms_norm, torch.rms_norm)
+@RULES.register(F.rms_norm, torch.rms_norm, mark=KEEP)
 def rms_norm(
     x: LimitTensor,
     normalized_shape: Sequence[int],

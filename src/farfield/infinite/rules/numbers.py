@@ -9,20 +9,18 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.laws import Data
-from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter, is_trained
+from farfield.infinite.limit_tensor import (
+    COPY,
+    KEEP,
+    MAP,
+    RULES,
+    LimitTensor,
+    is_parameter,
+    is_trained,
+)
 from farfield.infinite.pairs import Rows
-from farfield.infinite.rules import activations, arithmetic, linear, norms, shapes
-from farfield.reading import name_of
-
-# Rules that mean something else than the numbers: random maps, the precision of the laws, modes,
-# constants, and shapes that need no copy.
-_MAPS = {linear.linear, linear.matmul}
-_OWN = {
-    *_MAPS, linear.addmm, shapes.copy, shapes.dropout, shapes.flatten, shapes.reshape,
-    arithmetic.ones_like, arithmetic.zeros_like, arithmetic.new_ones, arithmetic.new_zeros,
-}  # fmt: skip
-# Their parameters keep the values that they have, each feature its own.
-_KEEPING = {norms.layer_norm, norms.rms_norm, activations.prelu}
+from farfield.infinite.rules import norms
+from farfield.reading import ASK, name_of
 
 _CLOSE = 1e-9  # products of matrices round differently in other rows
 
@@ -51,19 +49,16 @@ def on_numbers(
     if not all(isinstance(x.law, Data) for x in units):
         return NotImplemented
     numbers = [t for t in _tensors((args, options), Tensor) if not isinstance(t, LimitTensor)]
-    rule, like = RULES.find(function), units[0]
-    runs = rule not in _OWN
-    if rule in _MAPS:
-        runs = all(map(like.reading.is_fixed, numbers))
-    elif rule is shapes.copy:
-        runs = not like.is_floating_point()
-    if RULES.is_refused(function) or not runs:
+    mark, like = RULES.mark(function), units[0]
+    if mark == ASK or (mark == MAP and not all(map(like.reading.is_fixed, numbers))):
+        return NotImplemented
+    if mark == COPY and like.is_floating_point():
         return NotImplemented
     parameters = [t for t in numbers if is_trained(t)]
-    if parameters and rule not in _KEEPING:
+    if parameters and mark != KEEP:
         return NotImplemented
-    for parameter in filter(is_parameter, numbers if rule in _KEEPING else []):
-        like.reading.use(parameter, name_of(function))
+    for parameter in filter(is_parameter, numbers if mark == KEEP else []):
+        like.reading.keep(parameter, name_of(function))
     return _Call(function, args, options, like, bool(parameters)).result()
 
 

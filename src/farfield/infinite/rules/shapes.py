@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.laws import Data, blend, mixed, positions
-from farfield.infinite.limit_tensor import RULES, LimitTensor
+from farfield.infinite.limit_tensor import COPY, RULES, LimitTensor
 from farfield.infinite.rules.parts import squeeze
+from farfield.reading import ASK
 
 
 @RULES.register(torch.Tensor.contiguous)
@@ -18,14 +19,13 @@ def contiguous(x: LimitTensor, **options: object) -> LimitTensor:
 
 @RULES.register(
     torch.Tensor.clone, torch.clone, torch.Tensor.to, torch.Tensor.float, torch.Tensor.double,
-    torch.Tensor.type_as,
-)  # fmt: skip
+    torch.Tensor.type_as, mark=COPY)  # fmt: skip
 def copy(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
     """The same units in a tensor of its own: the laws have a precision of their own."""
     return x.with_law(x.law)
 
 
-@RULES.register(F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout)
+@RULES.register(F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout, mark=ASK)
 def dropout(x: LimitTensor, p: float | int = 0.5, training: bool = False) -> LimitTensor:
     """Nothing in eval mode.
 
@@ -39,7 +39,7 @@ def dropout(x: LimitTensor, p: float | int = 0.5, training: bool = False) -> Lim
     return x
 
 
-@RULES.register(torch.flatten, torch.Tensor.flatten)
+@RULES.register(torch.flatten, torch.Tensor.flatten, mark=ASK)
 def flatten(x: LimitTensor, start_dim: int = 0, end_dim: int = -1) -> LimitTensor:
     """Merge dimensions: of the raw input any, of units the positions with the units.
 
@@ -52,7 +52,7 @@ def flatten(x: LimitTensor, start_dim: int = 0, end_dim: int = -1) -> LimitTenso
     return reshape(x, shape)
 
 
-@RULES.register(torch.reshape, torch.Tensor.reshape, torch.Tensor.view)
+@RULES.register(torch.reshape, torch.Tensor.reshape, torch.Tensor.view, mark=ASK)
 def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> LimitTensor:
     """Another shape: of the raw input any, of units the one they have."""
     first = shape[0]

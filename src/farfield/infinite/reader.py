@@ -1,0 +1,158 @@
+"""Running a model's own ``forward`` on the laws of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from farfield.infinite.gram import Scaled, Variance
+from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
+from farfield.infinite.limit_tensor import (
+    RULES,
+    LimitTensor,
+    Parameterization,
+    Reading,
+    input_tensor,
+)
+from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
+from farfield.reading import following, has_asked_for_a_shape, readable
+
+Variances = tuple[dict[int, Variance], dict[int, Variance]]
+
+_CLOSE = 1e-6  # relative; what the size of a batch changes is far larger
+
+
+class Reader:
+    """A model together with what is to be known to read it.
+
+    Args:
+        model: The model, which is not changed.
+        weights: Variances of its matrices, by ``id`` of the parameter.
+        biases: Those of its vectors.
+        parameterization: How gradients are counted.
+        output: Which of several outputs counts.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: dict[int, Variance],
+        biases: dict[int, Variance],
+        parameterization: Parameterization,
+        output: OutputChoice,
+    ) -> None:
+        self._model = model
+        self._variances = weights, biases
+        self._parameterization = parameterization
+        self._output = output
+        self._fits_any_batch = False
+
+    def moments(self, x1: Tensor, x2: Tensor) -> Mixed:
+        """The law of the outputs at two batches.
+
+        Args:
+            x1: First batch.
+            x2: Second batch; the very same object if there is only one.
+
+        Returns:
+            Their moments, those of several outputs blended.
+
+        Raises:
+            UnsupportedOperation: The model does something without an exact rule.
+        """
+        if torch.is_grad_enabled():
+            return self._checked(x1, x2, self._variances)
+        # What is computed from trained parameters shows only where gradients are recorded.
+        with torch.inference_mode(False), torch.enable_grad():
+            first = _constant(x1)
+            second = first if x2 is x1 else _constant(x2)
+            weights, biases = (
+                {name: _constant(variance) for name, variance in known.items()}
+                for known in self._variances
+            )
+            return self._checked(first, second, (weights, biases))
+
+    def _checked(self, x1: Tensor, x2: Tensor, variances: Variances) -> Mixed:
+        """The same with gradients recorded.
+
+        A model in which the size of the batch enters the numbers is refused: it is no function of
+        one input, and here it would see the size of both batches.
+        """
+        moments, asked_shape = self._run(x1, x2, variances)
+        if asked_shape and not self._fits_any_batch and len(x1):
+            x = x1[:1]
+            two = x.repeat(2, *[1] * (x.ndim - 1))
+            others, _ = self._run(x, two if len(x1) + len(x2) == 2 else x, variances)
+            if not _agree(moments, others):
+                with following(self._model):
+                    raise RULES.unsupported(
+                        "the size of the batch (x.shape[0]) in the numbers that forward computes",
+                        "A kernel belongs to a function of one input; use the size in shapes only.",
+                    )
+            self._fits_any_batch = True
+        return moments
+
+    def _run(self, x1: Tensor, x2: Tensor, variances: Variances) -> tuple[Mixed, bool]:
+        """The law of the outputs, and whether ``forward`` looked at a shape."""
+        readable(self._model)  # it may have changed
+        # Copies of the buffers, for modules that count how often they are called.
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        held = [value for module in self._model.modules() for value in vars(module).values()]
+        fixed = [*buffers.values(), *(value for value in held if isinstance(value, Tensor))]
+        reading = Reading(
+            *variances,
+            {id(parameter): name for name, parameter in self._model.named_parameters()},
+            frozenset(map(id, fixed)),
+            self._parameterization,
+        )
+        first = wide(x1)
+        second = first if x2 is x1 else wide(x2)
+        inputs = (input_tensor(first, second, x1.dtype, reading),)
+        with following(self._model), torch.random.fork_rng(devices=[]):
+            before = torch.get_rng_state()
+            result = functional_call(self._model, buffers, inputs)
+            asked_shape = has_asked_for_a_shape()
+            if not torch.equal(before, torch.get_rng_state()):
+                raise RULES.unsupported(
+                    "random numbers in forward", "Another call would give another kernel."
+                )
+            outputs = outputs_of(result, self._output)
+            for name, output in outputs.items():
+                check_rows(name, output, len(x1) + len(x2), LimitTensor)
+        return _all_units(list(outputs.values())), asked_shape
+
+
+def _constant(value: Any) -> Any:
+    """A value without its history, if it is a tensor."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.clone() if value.is_inference() else value.detach()
+
+
+def _all_units(outputs: Sequence[LimitTensor]) -> Mixed:
+    """The moments of a unit of these outputs; of several outputs, of one picked at random."""
+    if len(outputs) == 1:
+        return mixed(outputs[0].law)
+    parts = [(part, x.shape[-1]) for x in outputs for part in positions(mixed(x.law))]
+    return blend([part for part, _ in parts], [width for _, width in parts])
+
+
+def _agree(one: Mixed, other: Mixed) -> bool:
+    """Whether two readings say the same of the first input."""
+    pairs = [(one.gram.root, other.gram.root), (one.mean, other.mean)]
+    if isinstance(one.tangent, Scaled) and isinstance(other.tangent, Scaled):
+        pairs.append((one.tangent.root, other.tangent.root))
+    return all(
+        torch.allclose(
+            a.left[..., :1].detach(),
+            b.left[..., :1].detach(),
+            rtol=_CLOSE,
+            atol=0.0,
+            equal_nan=True,
+        )
+        for a, b in pairs
+    )
