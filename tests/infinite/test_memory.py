@@ -19,7 +19,7 @@ def memory(field):
 
 function, n, place = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
-activation = {"relu": torch.nn.ReLU, "gelu": torch.nn.GELU, "erf": None}[function]
+activation = {"relu": torch.nn.ReLU, "silu": torch.nn.SiLU, "erf": None}[function]
 class Erf(torch.nn.Module):
     def forward(self, x):
         return torch.erf(x)
@@ -41,12 +41,13 @@ with tempfile.TemporaryDirectory() as folder:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
 @pytest.mark.parametrize("place", ["tensor", "map"])
-@pytest.mark.parametrize(("activation", "inputs"), [("relu", 3000), ("erf", 2000)])
+@pytest.mark.parametrize(("activation", "inputs"), [("relu", 3000), ("erf", 2000), ("silu", 700)])
 def test_peak_beyond_the_output(activation, inputs, place) -> None:
     line = [sys.executable, "-c", SCRIPT, activation, str(inputs), place]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if "PermissionError" in done.stderr:
         pytest.skip("the peak cannot be reset here")
     assert not done.returncode, done.stderr
-    # A matrix more would be 72 MB (32 MB for erf, whose tiles take about 30 MB).
-    assert float(done.stdout) < (64 if activation == "relu" else 48)
+    # A matrix more would be 72 MB (32 MB for erf, whose tiles take about 30 MB); silu needs
+    # quadrature, whose nodes and series are far more numbers than the matrix of 4 MB.
+    assert float(done.stdout) < (48 if activation == "erf" else 64)

@@ -32,7 +32,7 @@ _UNIT = 2.0  # width of the panels next to zero, in u: functions vary at this sc
 _DYADIC = 60  # panels of growing width at most
 _TRIES = 4  # with panels of half the width, and more of them
 _RESOLVED = 1e-14
-_ENTRIES = 2**19
+_ENTRIES = 2**17
 
 
 @dataclass(frozen=True)

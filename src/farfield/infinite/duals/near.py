@@ -29,7 +29,7 @@ _AROUND = 7.0  # of y
 _INSIDE = 14.5  # of x: 7.5 more
 _WIDEST_PANEL = 3.2  # of z
 _UNIT = 2.0  # width in u of the panels next to zero
-_AT_ONCE = 64  # pairs, with some ten thousand nodes each
+_AT_ONCE = 16  # pairs, with some ten thousand nodes each
 
 
 def is_near(pairs: Pairs, kinks: Collection[float]) -> Tensor:

@@ -24,7 +24,7 @@ Function = Callable[[Tensor], Tensor]
 
 _REACH = 9.5  # exp(-reach^2 / 2) is below 1e-19
 _REACH_OF_ROWS = 13.0  # rows are few, so even squares of exponentials may be reached
-_ENTRIES = 2**19  # function values held at once
+_ENTRIES = 2**17  # function values held at once
 
 
 @dataclass(frozen=True)

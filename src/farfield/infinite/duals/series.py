@@ -27,8 +27,8 @@ LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 ROUNDING = 4e-15  # of a tail, relative to the whole
 _EXTRA = 2  # coefficients that only the gradient needs
 _FIRST_TRY = 128  # terms: usually enough, and quickly found
-_ENTRIES = 2**19  # coefficients kept at once
-_FEW = 512  # rows, up to which the longest series costs less than what it saves
+_ENTRIES = 2**18  # coefficients kept at once
+_FEW = 128  # rows, up to which the longest series costs less than what it saves
 
 
 @dataclass(frozen=True, eq=False)
