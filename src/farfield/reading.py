@@ -37,7 +37,10 @@ AnyRule = TypeVar("AnyRule", bound=Rule)
 # Questions about the shape, and others about the kind, which the tensor answers itself.
 _SHAPE = {
     torch.Tensor.size,
+    torch.Tensor.numel,
+    torch.Tensor.nelement,
     torch.Tensor.__len__,
+    torch.numel,
     *(getattr(torch.Tensor, name).__get__ for name in ("shape",)),
 }
 _PLAIN = {

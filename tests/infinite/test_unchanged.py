@@ -109,3 +109,18 @@ def test_random_models_are_drawn_in_training_mode_only_where_it_means_nothing() 
         result = ff.monte_carlo(model.eval(), X, draws=2)
         assert result.ntk.dtype == torch.float64
         assert result.ntk.isfinite().all()
+
+
+def test_a_module_used_twice_keeps_its_buffers() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.full((3,), 2.0, dtype=X.dtype))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    twice = Scale()
+    buffer = twice.scale
+    ff.infinite_width(nn.Sequential(twice, twice, nn.Linear(3, 1)), 1.0, 0.1).ntk(X)
+    assert twice.scale is buffer

@@ -117,10 +117,7 @@ class InfiniteWidth:
 
         return Tiles(
             values,
-            lambda: [
-                kernel.root.left.square().reshape(-1, len(x1)).mean(0).to(x1.dtype)
-                for kernel in kernels
-            ],
+            lambda: [_over_rows(kernel.root.left.square()).to(x1.dtype) for kernel in kernels],
             parallel=not any(root.requires_grad for root in roots),
             entry_size=8 * program.positions,
             write=fused.run if fused else None,
@@ -183,3 +180,8 @@ def infinite_width(
 def _over_positions(values: Tensor) -> Tensor:
     """(*positions, n1, n2) -> (n1, n2): the mean over all outputs, of which positions are some."""
     return values if values.ndim == 2 else values.flatten(0, -3).mean(0)
+
+
+def _over_rows(values: Tensor) -> Tensor:
+    """(*positions, n) -> (n,): the same mean."""
+    return values if values.ndim == 1 else values.flatten(0, -2).mean(0)

@@ -12,6 +12,7 @@ unit at a pair of inputs says it all. There are three kinds of law:
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,8 +28,39 @@ from farfield.infinite.duals.summands import summand_gain
 from farfield.infinite.gram import Gram, Scaled, Tangent, Unknown, of_vectors, product, total
 from farfield.infinite.pairs import Deferred, Rows, Vectors
 
-_DATA = -1  # the source that the raw input counts as
-_fresh = itertools.count()
+_fresh = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A range of the units that a random map makes.
+
+    Attributes:
+        map: The number of the map; 0 for the raw input.
+        start: The first unit.
+        stop: The unit after the last one.
+    """
+
+    map: int
+    start: int = 0
+    stop: int = sys.maxsize
+
+    def part(self, start: int, stop: int) -> Source:
+        """A range within this one."""
+        return Source(self.map, self.start + start, self.start + stop)
+
+    def overlaps(self, other: Source) -> bool:
+        """Whether units are in both."""
+        same = self.map == other.map
+        return same and self.start < other.stop and other.start < self.stop
+
+
+Sources = frozenset[Source]
+
+
+def fresh_source() -> Sources:
+    """All units of a map that was not met before."""
+    return frozenset({Source(next(_fresh))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +97,7 @@ class Gaussian:
     gram: Gram
     tangent: Tangent | None
     gains: tuple[Gain, ...] = ()
-    sources: frozenset[int] = field(default_factory=lambda: frozenset({next(_fresh)}))
+    sources: Sources = field(default_factory=fresh_source)
 
     def map(self, function: Callable[[Gram], Gram]) -> Gaussian:
         """The same units times something known: a function of all their kernels."""
@@ -123,7 +155,7 @@ class Mixed:
     gram: Gram
     mean: Rows
     tangent: Tangent | None
-    sources: frozenset[int]
+    sources: Sources
     varying: Callable[[], Gram] | None = None
 
     def covariance(self) -> Gram:
@@ -163,9 +195,9 @@ def gaussian_of(law: Law) -> Gaussian | None:
     return law.base if factor == 1.0 else law.base.scaled(factor)
 
 
-def apart(units: Gaussian) -> Gaussian:
-    """Other units with the same law, independent of these."""
-    return replace(units, sources=frozenset({next(_fresh)}))
+def range_of(units: Gaussian, start: int, stop: int) -> Gaussian:
+    """Some of the units, independent of those that are not among them."""
+    return replace(units, sources=frozenset(s.part(start, stop) for s in units.sources))
 
 
 def mixed(law: Law) -> Mixed:
@@ -176,7 +208,7 @@ def mixed(law: Law) -> Mixed:
         x = rows_last(law.x.map(finite))
         mean, gram = x.map(lambda values: values.mean(-1)), of_vectors(x)
         unknown = Unknown(law.error) if law.error else None
-        return Mixed(gram, mean, unknown, frozenset({_DATA}))
+        return Mixed(gram, mean, unknown, frozenset({Source(0)}))
     if (units := gaussian_of(law)) is not None:
         own = [gain.tangent() for gain in units.gains]
         mean = units.gram.root.map(torch.zeros_like)
@@ -263,8 +295,23 @@ def blend(parts: Sequence[Mixed], widths: Sequence[int]) -> Mixed:
         None if part.tangent is None else part.tangent.scaled(share**0.5)
         for part, share in zip(parts, shares, strict=True)
     ]
-    sources = frozenset[int]().union(*(part.sources for part in parts))
-    return Mixed(gram, mean, total(tangents), sources)
+    sources = Sources().union(*(part.sources for part in parts))
+    return Mixed(gram, mean, total(tangents), sources, lambda: _spread_of_groups(parts, shares))
+
+
+def _spread_of_groups(parts: Sequence[Mixed], shares: Sequence[float]) -> Gram:
+    """The covariance within the groups, and that of their means."""
+    offsets = [part.mean.map(torch.sub, parts[0].mean) for part in parts]
+    centre = offsets[0]
+    for offset, share in zip(offsets, shares, strict=True):
+        centre = centre.map(torch.add, offset * share)
+    spread: Gram | None = None
+    for part, offset, share in zip(parts, offsets, shares, strict=True):
+        between = product(offset.map(torch.sub, centre))
+        own = part.covariance().plus(between).scaled(share**0.5)
+        spread = own if spread is None else spread.plus(own)
+    assert spread is not None
+    return spread
 
 
 def positions(law: Mixed) -> list[Mixed]:

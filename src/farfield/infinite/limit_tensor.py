@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.gram import Variance
-from farfield.infinite.laws import Data, Gaussian, Law, Pointwise, apart
+from farfield.infinite.laws import Data, Gaussian, Law, Pointwise, range_of
 from farfield.infinite.pairs import Rows
 from farfield.infinite.variances import measured
 from farfield.reading import AbstractTensor, RuleTable
@@ -163,7 +164,7 @@ class Reading:
                     f"the range {start}:{stop} of units beside the range {part.start}:{part.stop}",
                     "They overlap, so they are neither the same nor independent.",
                 )
-        known.append(Part(start, stop, whole, apart(whole)))
+        known.append(Part(start, stop, whole, range_of(whole, start, stop)))
         return known[-1].of(law)
 
 
@@ -174,12 +175,14 @@ class LimitTensor(AbstractTensor):
         law: What is known of the units.
         reading: The reading it belongs to.
         is_view: Whether it is a part of another one, or the same in another shape.
+        views: Such views of it, as long as they are alive.
     """
 
     rules: ClassVar[RuleTable] = RULES
     law: Law
     reading: Reading
     is_view: bool
+    views: list[weakref.ref[LimitTensor]]
 
     @staticmethod
     def __new__(cls, law: Law, shape: Sequence[int], like: Tensor, reading: Reading) -> LimitTensor:
@@ -188,6 +191,7 @@ class LimitTensor(AbstractTensor):
         tensor.law = law
         tensor.reading = reading
         tensor.is_view = False
+        tensor.views = []
         return tensor
 
     def __init__(self, law: Law, shape: Sequence[int], like: Tensor, reading: Reading) -> None:
@@ -196,8 +200,13 @@ class LimitTensor(AbstractTensor):
     def view_of(self, law: Law, shape: Sequence[int]) -> LimitTensor:
         """A part of this tensor, or the same in another shape: it shares its memory."""
         view = self.with_law(law, shape)
-        view.is_view = True
+        self.has_view(view)
         return view
+
+    def has_view(self, view: LimitTensor) -> None:
+        """Note that another tensor shares this one's memory."""
+        view.is_view = True
+        self.views.append(weakref.ref(view))
 
     def with_law(self, law: Law, shape: Sequence[int] | None = None) -> LimitTensor:
         """Another tensor of the same reading.
@@ -205,23 +214,19 @@ class LimitTensor(AbstractTensor):
         Raises:
             UnsupportedOperation: Gradients are switched off for a part of the model.
         """
-        if not torch.is_grad_enabled():
-            raise RULES.unsupported(
-                "no_grad inside of forward",
-                "What is trained below it is no longer that of the whole model; freeze parameters "
-                "with requires_grad_(False) instead.",
-            )
+        check_gradients()
         return LimitTensor(law, tuple(self.shape) if shape is None else shape, self, self.reading)
 
     def replace_(self, other: AbstractTensor) -> LimitTensor:
         """Take the law of ``other``.
 
         Raises:
-            UnsupportedOperation: This is a view: what it is a part of would have to change too.
+            UnsupportedOperation: This is a view, or has one, which would have to change too.
         """
-        if self.is_view:
+        if self.is_view or any(view() is not None for view in self.views):
             raise RULES.unsupported(
-                "an in-place function of a view", "Use the function that returns a new tensor."
+                "an in-place function of a view, or of a tensor with views",
+                "Use the function that returns a new tensor.",
             )
         if isinstance(other, LimitTensor):
             self.law = other.law
@@ -236,6 +241,20 @@ def input_tensor(x1: Tensor, x2: Tensor, dtype: torch.dtype, reading: Reading) -
     shape = (len(x1) + len(x2), *x1.shape[1:])
     like = torch.empty(0, dtype=dtype, device=x1.device)
     return LimitTensor(Data(Rows(x1, x2)), shape, like, reading)
+
+
+def check_gradients() -> None:
+    """Refuse a part of the model in which gradients are switched off.
+
+    Raises:
+        UnsupportedOperation: They are.
+    """
+    if not torch.is_grad_enabled():
+        raise RULES.unsupported(
+            "no_grad inside of forward, or a torch.autograd.Function",
+            "What is trained below it is no longer that of the whole model; freeze parameters "
+            "with requires_grad_(False) instead.",
+        )
 
 
 def is_parameter(value: object) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from farfield.infinite.gram import Scaled, Variance
 from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
@@ -49,7 +51,7 @@ class Reader:
         self._variances = weights, biases
         self._parameterization = parameterization
         self._output = output
-        self._fits_any_batch = False
+        self._fitting: set[int] = set()  # sizes of batches that are known not to matter
 
     def moments(self, x1: Tensor, x2: Tensor) -> Mixed:
         """The law of the outputs at two batches.
@@ -83,47 +85,94 @@ class Reader:
         one input, and here it would see the size of both batches.
         """
         moments, asked_shape = self._run(x1, x2, variances)
-        if asked_shape and not self._fits_any_batch and len(x1):
+        rows = len(x1) + len(x2)
+        if asked_shape and rows not in self._fitting and len(x1):
             x = x1[:1]
             two = x.repeat(2, *[1] * (x.ndim - 1))
-            others, _ = self._run(x, two if len(x1) + len(x2) == 2 else x, variances)
+            others, _ = self._run(x, two if rows == 2 else x, variances)
             if not _agree(moments, others):
                 with following(self._model):
                     raise RULES.unsupported(
                         "the size of the batch (x.shape[0]) in the numbers that forward computes",
                         "A kernel belongs to a function of one input; use the size in shapes only.",
                     )
-            self._fits_any_batch = True
+            self._fitting.add(rows)
         return moments
+
+    def _reading(self, variances: Variances) -> Reading:
+        """What is known before the model runs, which then holds the copies of its buffers."""
+        held = [
+            value
+            for module in self._model.modules()
+            for value in (*module._buffers.values(), *vars(module).values())
+            if isinstance(value, Tensor)
+        ]
+        return Reading(
+            *variances,
+            {id(parameter): name for name, parameter in self._model.named_parameters()},
+            frozenset(map(id, held)),
+            self._parameterization,
+        )
 
     def _run(self, x1: Tensor, x2: Tensor, variances: Variances) -> tuple[Mixed, bool]:
         """The law of the outputs, and whether ``forward`` looked at a shape."""
         readable(self._model)  # it may have changed
-        # Copies of the buffers, for modules that count how often they are called.
-        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        held = [value for module in self._model.modules() for value in vars(module).values()]
-        fixed = [*buffers.values(), *(value for value in held if isinstance(value, Tensor))]
-        reading = Reading(
-            *variances,
-            {id(parameter): name for name, parameter in self._model.named_parameters()},
-            frozenset(map(id, fixed)),
-            self._parameterization,
-        )
         first = wide(x1)
         second = first if x2 is x1 else wide(x2)
-        inputs = (input_tensor(first, second, x1.dtype, reading),)
-        with following(self._model), torch.random.fork_rng(devices=[]):
-            before = torch.get_rng_state()
-            result = functional_call(self._model, buffers, inputs)
+        with following(self._model), _copied_buffers(self._model):
+            reading = self._reading(variances)
+            x = input_tensor(first, second, x1.dtype, reading)
+            with _NothingRandom():  # type: ignore[no-untyped-call]
+                result = self._model(x)
             asked_shape = has_asked_for_a_shape()
-            if not torch.equal(before, torch.get_rng_state()):
-                raise RULES.unsupported(
-                    "random numbers in forward", "Another call would give another kernel."
-                )
             outputs = outputs_of(result, self._output)
             for name, output in outputs.items():
                 check_rows(name, output, len(x1) + len(x2), LimitTensor)
         return _all_units(list(outputs.values())), asked_shape
+
+
+_only_one = threading.RLock()
+
+
+@contextmanager
+def _copied_buffers(model: nn.Module) -> Iterator[None]:
+    """Let the model work with copies of its buffers, for modules that count their calls.
+
+    One reading at a time: another thread would take the copies for the buffers.
+    """
+    with _only_one:
+        places = [
+            (module, name, buffer)
+            for module in model.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+        copies = {id(buffer): buffer.clone() for _, _, buffer in places}
+        try:
+            for module, name, buffer in places:
+                module._buffers[name] = copies[id(buffer)]
+            yield
+        finally:
+            for module, name, buffer in places:
+                module._buffers[name] = buffer
+
+
+class _NothingRandom(TorchDispatchMode):
+    """Refuses functions that draw random numbers, in this thread, before they draw any."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run everything else."""
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise RULES.unsupported(
+                f"random numbers in forward ({func})", "Another call would give another kernel."
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def _constant(value: Any) -> Any:

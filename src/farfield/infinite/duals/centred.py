@@ -14,6 +14,7 @@ from farfield.infinite.pairs import Rows
 _CANCELS = 1e-3  # what a root may exceed its mean by, relatively, before three digits are lost
 _NEAR = 1e-2  # up to here phi(u) - phi(0) is the integral of the slope
 _NODES = gauss(20)
+_TINY = 1e-300  # what a function does between 0 and here is a jump
 
 
 def cancels(root: Rows, mean: Rows) -> bool:
@@ -37,6 +38,7 @@ def centred(function: Activation) -> Activation:
     at_zero = float(function.value(zero))
     if function.halves is not None:
         return closed_form(function.halves.affine(1.0, -at_zero)) or function
+    above, below = (float(function.value(zero + side * _TINY)) - at_zero for side in (1, -1))
     nearest = min((abs(kink) for kink in function.kinks if kink), default=1.0)
 
     def value(u: Tensor) -> Tensor:
@@ -47,7 +49,8 @@ def centred(function: Activation) -> Activation:
         nodes = _NODES.to(u.device)
         slopes = _slope(function, short[..., None] * nodes.x.to(u.dtype))
         integral = short * (slopes * nodes.fine.to(u.dtype)).sum(-1)
-        return torch.where(near, integral, function.value(u) - at_zero)
+        jump = torch.where(u > 0, above, torch.where(u < 0, below, 0.0))
+        return torch.where(near, integral + jump, function.value(u) - at_zero)
 
     return Numeric(value, function.kinks, "a centred activation")
 

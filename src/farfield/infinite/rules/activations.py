@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
 from farfield.infinite.duals.waves import COSINE, SINE
 from farfield.infinite.gram import total
-from farfield.infinite.laws import Mixed, Pointwise, mixed
+from farfield.infinite.laws import Pointwise, mixed
 from farfield.infinite.limit_tensor import KEEP, RULES, LimitTensor
 
 
@@ -101,7 +102,7 @@ def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
     own = mixed(apply(x, Rectified(1.0, 0.0), lambda u: u.clamp(max=0.0), "prelu").law)
     law = mixed(active.law)
     tangent = total([law.tangent, own.gram.plain()])
-    return x.with_law(Mixed(law.gram, law.mean, tangent, law.sources))
+    return x.with_law(replace(law, tangent=tangent))
 
 
 @RULES.register(torch.abs, torch.Tensor.abs, torch.Tensor.__abs__, torch.absolute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
-from farfield.infinite.gram import product, total
+from farfield.infinite.gram import Gram, product, total
 from farfield.infinite.laws import (
     IDENTITY,
     Data,
@@ -20,11 +21,12 @@ from farfield.infinite.laws import (
     Law,
     Mixed,
     Pointwise,
+    Sources,
     blend,
     gaussian_of,
     mixed,
 )
-from farfield.infinite.limit_tensor import RULES, LimitTensor, is_parameter, is_trained
+from farfield.infinite.limit_tensor import KEEP, RULES, LimitTensor, is_parameter, is_trained
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.by_rows import moved_by, rows_of, stretched_by
 from farfield.infinite.rules.gains import gained
@@ -75,7 +77,12 @@ def neg(x: LimitTensor) -> LimitTensor:
 
 
 @RULES.register(
-    torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__, torch.multiply
+    torch.mul,
+    torch.Tensor.mul,
+    torch.Tensor.__mul__,
+    torch.Tensor.__rmul__,
+    torch.multiply,
+    mark=KEEP,
 )
 def mul(a: Operand, b: Operand) -> LimitTensor:
     """The product: with a number, or of independent units."""
@@ -177,7 +184,16 @@ def _product(a: Law, b: Law) -> Law:
         ]
     )
     gram, mean = one.gram.times(two.gram), one.mean * two.mean
-    return Mixed(gram, mean, tangent, one.sources | two.sources)
+
+    def varying() -> Gram:
+        first, second = one.covariance(), two.covariance()
+        return (
+            first.times(second)
+            .plus(first.times(product(two.mean)))
+            .plus(product(one.mean).times(second))
+        )
+
+    return Mixed(gram, mean, tangent, one.sources | two.sources, varying)
 
 
 def joined(a: Activation, b: Activation, join: Callable[..., Any], name: str) -> Activation:
@@ -196,7 +212,8 @@ def _is_gain(units: LimitTensor, other: Tensor) -> bool:
 
 
 def _check_independent(a: Law, b: Law, what: str) -> None:
-    if mixed_sources(a) & mixed_sources(b):
+    pairs = itertools.product(mixed_sources(a), mixed_sources(b))
+    if any(one.overlaps(other) for one, other in pairs):
         raise RULES.unsupported(
             f"the {what} of units that come from the same random map",
             "They are not independent, and so far only independent ones have a rule; put a "
@@ -204,7 +221,7 @@ def _check_independent(a: Law, b: Law, what: str) -> None:
         )
 
 
-def mixed_sources(law: Law) -> frozenset[int]:
+def mixed_sources(law: Law) -> Sources:
     """The random maps that a law comes from."""
     if isinstance(law, Pointwise):
         return law.base.sources

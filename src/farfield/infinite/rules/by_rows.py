@@ -51,7 +51,8 @@ def stretched_by(x: LimitTensor, factor: Rows, unknown: Tangent | None) -> Limit
 
 def moved_by(x: LimitTensor, shift: Rows, unknown: Tangent | None) -> LimitTensor:
     """Units plus numbers: the means move."""
-    if unknown is None and not bool(shift.left.any() or shift.right.any()):
+    moves = any(bool(side.any()) or side.requires_grad for side in (shift.left, shift.right))
+    if unknown is None and not moves:
         return x.with_law(x.law)
     below = mixed(x.law)
     units = replace(below, tangent=total([below.tangent, unknown]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from farfield.errors import UnsupportedOperation
 from farfield.infinite.laws import Data
 from farfield.infinite.limit_tensor import (
     COPY,
@@ -15,14 +17,14 @@ from farfield.infinite.limit_tensor import (
     MAP,
     RULES,
     LimitTensor,
+    check_gradients,
     is_parameter,
     is_trained,
 )
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules import norms
+from farfield.infinite.rules.rows_apart import agree, changes
 from farfield.reading import ASK, name_of
-
-_CLOSE = 1e-9  # products of matrices round differently in other rows
 
 
 @RULES.before_all
@@ -55,8 +57,9 @@ def on_numbers(
     if mark == COPY and like.is_floating_point():
         return NotImplemented
     parameters = [t for t in numbers if is_trained(t)]
-    if parameters and mark != KEEP:
+    if parameters and not (mark == KEEP and all(map(is_parameter, parameters))):
         return NotImplemented
+    check_gradients()
     for parameter in filter(is_parameter, numbers if mark == KEEP else []):
         like.reading.keep(parameter, name_of(function))
     return _Call(function, args, options, like, bool(parameters)).result()
@@ -117,13 +120,7 @@ class _Call:
         return target.replace_(self._wrapped(values, {}))
 
     def _run(self, given: Mapping[int, Tensor]) -> Any:
-        def plain(value: Any) -> Any:
-            if isinstance(value, LimitTensor):
-                return given[id(value)]
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return value.detach().to(self.dtype)
-            return value
-
+        plain = partial(_plain, given, self.dtype)
         args, options = _mapped(plain, list(self.args)), _mapped(plain, dict(self.options))
         try:
             return self.function(*args, **options)
@@ -133,11 +130,11 @@ class _Call:
             ) from error
 
     def _for_all_rows(self, result: Any, given: Mapping[int, Tensor]) -> Tensor | None:
-        """A number without rows, if all rows are alike and one alone gives the same.
+        """An answer without rows, if all rows are alike and one alone gives the same.
 
         So a model may ask whether any number of its input is NaN.
         """
-        if not isinstance(result, Tensor) or result.ndim > 0:
+        if not isinstance(result, Tensor) or result.ndim > 0 or result.dtype != torch.bool:
             return None
         if any(bool((values != values[:1]).any()) for values in given.values()):
             return None
@@ -146,9 +143,6 @@ class _Call:
 
     def _check(self, result: Any, of: Callable[[Mapping[int, Tensor]], Any] | None = None) -> None:
         """Every row must be the same function of its own row of the input.
-
-        Rows that are rolled must give rolled results, and the first row must not notice when all
-        others are replaced by something larger, or smaller.
 
         Args:
             result: What was computed.
@@ -160,14 +154,20 @@ class _Call:
                 f"{self.name} of the raw input, whose result has no row for each input",
                 "The first dimension must stay that of the batch.",
             )
-        for change, kept in [(_rolled, slice(None)), (_above, slice(1)), (_below, slice(1))]:
-            probe = {name: change(_joined(_data(x).x).detach()) for name, x in self.units.items()}
-            again = self._run(probe)
-            for one, other in zip(
-                tensors, _tensors(of(probe) if of else again, Tensor), strict=True
-            ):
-                expected = one.detach().roll(1, 0) if change is _rolled else one.detach()
-                if not _agree(expected[kept], other.detach()[kept]):
+        for change in changes(self.rows) if self.rows else ():
+            probe = {
+                name: change.apply(_joined(_data(x).x).detach()) for name, x in self.units.items()
+            }
+            try:
+                again = self._run(probe)
+            except UnsupportedOperation:
+                if change.may_fail:
+                    continue
+                raise
+            found = _tensors(of(probe) if of else again, Tensor)
+            for one, other in zip(tensors, found, strict=True):
+                expected = change.expected(one.detach())
+                if not agree(expected[change.kept], other.detach()[change.kept]):
                     raise RULES.unsupported(
                         f"{self.name} of the raw input across the batch",
                         "Rows must stay apart: what belongs to a row must be computed from that "
@@ -186,8 +186,19 @@ class _Call:
         rows = Rows(left, left if x.right is x.left else exact[len(x.left) :])
         like = torch.empty(0, dtype=self.like.dtype if real else result.dtype, device=result.device)
         tensor = LimitTensor(Data(rows, self.error), result.shape, like, self.like.reading)
-        tensor.is_view = any(result._base is values for values in given.values())
+        for name, values in given.items():
+            if result._base is values:
+                self.units[name].has_view(tensor)
         return tensor
+
+
+def _plain(given: Mapping[int, Tensor], dtype: torch.dtype, value: Any) -> Any:
+    """An argument as PyTorch takes it: numbers for what stands for them, all in one precision."""
+    if isinstance(value, LimitTensor):
+        return given[id(value)]
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().to(dtype)
+    return value
 
 
 def _data(x: LimitTensor) -> Data:
@@ -197,37 +208,6 @@ def _data(x: LimitTensor) -> Data:
 
 def _joined(x: Rows) -> Tensor:
     return torch.cat([x.left, x.right])
-
-
-def _rolled(x: Tensor) -> Tensor:
-    return x.roll(1, 0)
-
-
-def _above(x: Tensor) -> Tensor:
-    return _others(x, 1)
-
-
-def _below(x: Tensor) -> Tensor:
-    return _others(x, -1)
-
-
-def _others(x: Tensor, sign: int) -> Tensor:
-    """The same first row, and others beyond all numbers that are there."""
-    if x.dtype == torch.bool:
-        others = torch.full_like(x, sign > 0)
-    else:
-        others = torch.full_like(x, 1) * sign * (2 * x.abs().max() + 1)
-    return torch.cat([x[:1], others[1:]])
-
-
-def _agree(expected: Tensor, found: Tensor) -> bool:
-    if expected.shape != found.shape or expected.dtype != found.dtype:
-        return False
-    if not expected.is_floating_point():
-        return torch.equal(expected, found)
-    finite = expected[expected.isfinite()].abs()
-    size = float(finite.max()) if finite.numel() else 0.0
-    return torch.allclose(expected, found, rtol=_CLOSE, atol=_CLOSE * size, equal_nan=True)
 
 
 def _tensors(value: Any, kind: type[Any]) -> Iterator[Any]:

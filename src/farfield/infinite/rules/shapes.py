@@ -17,12 +17,18 @@ def contiguous(x: LimitTensor, **options: object) -> LimitTensor:
     return x
 
 
-@RULES.register(
-    torch.Tensor.clone, torch.clone, torch.Tensor.to, torch.Tensor.float, torch.Tensor.double,
-    torch.Tensor.type_as, mark=COPY)  # fmt: skip
-def copy(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
-    """The same units in a tensor of its own: the laws have a precision of their own."""
+@RULES.register(torch.Tensor.clone, torch.clone, mark=COPY)
+def clone(x: LimitTensor, **options: object) -> LimitTensor:
+    """The same units in a tensor of its own."""
     return x.with_law(x.law)
+
+
+@RULES.register(
+    torch.Tensor.to, torch.Tensor.float, torch.Tensor.double, torch.Tensor.type_as, mark=COPY
+)
+def cast(x: LimitTensor, *args: object, **options: object) -> LimitTensor:
+    """The same units, perhaps in the same memory: the laws have a precision of their own."""
+    return x.view_of(x.law, tuple(x.shape))
 
 
 @RULES.register(F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout, mark=ASK)
