@@ -6,6 +6,7 @@ Public names:
     init_variance: The variances that one layer was drawn with.
     infinite_width: The exact kernels of a model in the limit of infinite width.
     monte_carlo: The same kernels estimated from finite networks.
+    empirical_ntk: The tangent kernel of a finite network.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, studies, training
+    from farfield.empirical import empirical_ntk
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
     "Kernel": "farfield.kernel",
+    "empirical_ntk": "farfield.empirical",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
@@ -40,6 +43,7 @@ _NAMES = {
 __all__ = [
     "Kernel",
     "data",
+    "empirical_ntk",
     "errors",
     "gaussian_init_",
     "infinite_width",
