@@ -199,9 +199,9 @@ def _siren() -> nn.Module:
 
 
 def _fourier() -> nn.Module:
-    frequencies = torch.randn(2, 6, dtype=torch.float64)
+    frequencies = torch.randn(2, 6)
     function = lambda m, h: m.net(  # noqa: E731
-        torch.cat([torch.sin(h @ frequencies), torch.cos(h @ frequencies)], 1)
+        torch.cat([torch.sin(h @ frequencies.to(h)), torch.cos(h @ frequencies.to(h))], 1)
     )
     return Function(function, net=nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2)))
 

@@ -70,13 +70,15 @@ class Contraction:
                 self._add_gram(cluster)
                 continue
             for pair in cluster:
-                if entries(pair.left) > _FEW:
+                size = entries(pair.left) * self._numbers(pair)
+                if entries(pair.left) > _FEW or 4 * size > self.scratch:
                     self._add_parts(pair)
                     continue
                 left = pair.left.dense()
                 right = left if pair.right is pair.left else pair.right.dense()
                 self._small.append((left * pair.weight if pair.weight != 1.0 else left, right))
-                if sum(side.shape[2] for side, _ in self._small) > _FEW:
+                held = sum(side.shape[2] for side, _ in self._small)
+                if held > _FEW or 4 * held * self._numbers(pair) > self.scratch:
                     self.finish()
 
     def finish(self) -> Tensor:
@@ -102,6 +104,12 @@ class Contraction:
     def operations(self, pairs: Sequence[Pair]) -> float:
         """Multiplications and additions of the ways that are taken."""
         return sum(2 * min(self._costs(cluster)) for cluster in _clusters(pairs))
+
+    def _numbers(self, pair: Pair) -> int:
+        """Bytes that one entry of a parameter takes in written-out gradients."""
+        first, second = signals_of(pair.left), signals_of(pair.right)
+        samples = len(first) + (0 if self.same else len(second))
+        return samples * first.shape[1] * first.element_size()
 
     def _by_gram(self, cluster: Sequence[Pair]) -> bool:
         gram, dense = self._costs(cluster)
@@ -135,9 +143,7 @@ class Contraction:
         """Add the product of written-out gradients, some rows of the parameter at a time."""
         left, right = pair.left, pair.right
         if isinstance(left, Outer) and isinstance(right, Outer):
-            n = left.signals.shape[0] + (0 if self.same else right.signals.shape[0])
-            row = left.signals.element_size() * n * left.signals.shape[1]
-            row *= left.groups * left.columns
+            row = self._numbers(pair) * left.groups * left.columns
             step = max(1, min(left.rows, self.scratch // max(1, 2 * row)))
             for start in range(0, left.rows, step):
                 rows = slice(start, start + step)

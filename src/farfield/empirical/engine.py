@@ -183,7 +183,11 @@ class Engine:
                 for name in unit:
                     values = own(block.factor(name), self.mode.kind, scratch_of(self.budget))
                     total += self.weights[name] * values
-            found[group] = total / block.outputs if self.mode.kind == "mean" else total
+            if self.mode.kind == "mean":
+                total = total / block.outputs
+            elif self.mode.kind == "full":
+                total = total.triu() + total.triu(1).mT
+            found[group] = total
         return found
 
     def need(self, block: Gradients) -> Need:
