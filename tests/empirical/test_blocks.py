@@ -28,8 +28,14 @@ def test_blocks_do_not_matter(name, outputs, side, monkeypatch) -> None:
         torch.testing.assert_close(found, whole, rtol=0.0, atol=1e-13 * scale)
     torch.testing.assert_close(fresh.diagonal(inputs), own, rtol=0.0, atol=1e-13 * scale)
     square = fresh(inputs)
-    assert torch.equal(square, square.permute(2, 3, 0, 1) if square.ndim == 4 else square.mT
-                       if square.ndim == 2 else square.transpose(0, 1))
+    assert torch.equal(
+        square,
+        square.permute(2, 3, 0, 1)
+        if square.ndim == 4
+        else square.mT
+        if square.ndim == 2
+        else square.transpose(0, 1),
+    )
 
 
 @pytest.mark.parametrize("scratch", [1, 1000, 5000])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
-from zoo import N, ZOO, Function, make, mlp, x
+from zoo import ZOO, Function, N, make, mlp, x
 
 import farfield as ff
 from farfield.errors import UnsupportedOperation
@@ -114,8 +114,15 @@ def test_parameters_that_count() -> None:
     condition = lambda n: n == "token" or n.startswith("layer.linear1.")  # noqa: E731
     assert error(two(inputs), wanted(condition)) < TOLERANCE
     biases = ff.empirical_ntk(model, parameters=lambda n, p: p.ndim == 1)
-    assert error(biases(inputs), wanted(lambda n: gradients[n].ndim == 3 and dict(
-        model.named_parameters())[n].ndim == 1)) < TOLERANCE
+    assert (
+        error(
+            biases(inputs),
+            wanted(
+                lambda n: gradients[n].ndim == 3 and dict(model.named_parameters())[n].ndim == 1
+            ),
+        )
+        < TOLERANCE
+    )
     model.layer.requires_grad_(False)
     frozen = ff.empirical_ntk(model)(inputs)
     assert error(frozen, wanted(lambda n: not n.startswith("layer."))) < TOLERANCE

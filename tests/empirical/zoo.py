@@ -454,10 +454,6 @@ ZOO: dict[str, Callable[[], Made]] = {
         nn.Sequential(nn.Embedding(7, 3, sparse=True), nn.Tanh()),
         tokens(2),
     ),
-    "embedding scaled by frequency": lambda: (
-        nn.Embedding(7, 3, scale_grad_by_freq=True),
-        tokens(4),
-    ),
     "embedding bag": lambda: (_bag(), tokens(4)),
     "rows of a table": lambda: (_rows_of_a_table(), tokens(3)),
     "weight norm": lambda: (_weight_norm(), x(3)),

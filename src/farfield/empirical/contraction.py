@@ -17,10 +17,11 @@ from torch import Tensor
 
 from farfield.empirical.factors import Dense, Factor, Lookup, Outer, entries, signals_of
 from farfield.empirical.outputs import Kind
+from farfield.empirical.own import Own, part_rows, parts_of
 
 _GRAM_ENTRY = 30  # operations that an entry of two Gram matrices costs beside their products
 _GRADIENT_ENTRY = 10  # operations that writing and reading an entry of a gradient costs
-_FEW = 2**14  # parameters with fewer entries are put together into one product
+_FEW = 2**11  # parameters with fewer entries are put together into one product
 _PARTS = 4  # strips of a symmetric matrix; those below the diagonal are left out
 _STRIP = 32  # least rows of such a strip
 
@@ -50,12 +51,14 @@ class Contraction:
         scratch: Bytes for intermediate arrays.
         same: Whether rows and columns are the same samples, so that what is below the diagonal
             need not be computed.
+        own: Where the kernel of every sample with itself is summed up, if they are the same.
     """
 
     target: Tensor
     kind: Kind
     scratch: int
     same: bool
+    own: Own | None = None
     _small: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, pairs: Sequence[Pair]) -> None:
@@ -65,21 +68,32 @@ class Contraction:
             pairs: The parameters' gradients; those of a weight and of the bias behind it together
                 share their signals' Gram matrix.
         """
-        for cluster in _clusters(pairs):
-            if self._by_gram(cluster):
+        for cluster in clusters(pairs):
+            by_gram = self._by_gram(cluster)
+            if by_gram:
                 self._add_gram(cluster)
-                continue
             for pair in cluster:
-                size = entries(pair.left) * self._numbers(pair)
-                if entries(pair.left) > _FEW or 4 * size > self.scratch:
-                    self._add_parts(pair)
-                    continue
-                left = pair.left.dense()
-                right = left if pair.right is pair.left else pair.right.dense()
-                self._small.append((left * pair.weight if pair.weight != 1.0 else left, right))
-                held = sum(side.shape[2] for side, _ in self._small)
-                if held > _FEW or 4 * held * self._numbers(pair) > self.scratch:
-                    self.finish()
+                # What is written out anyway need not be written out twice.
+                shared = self.own and not by_gram and not self.own.by_gram(pair.left)
+                if self.own and not shared:
+                    self.own.add(pair.left, pair.weight)
+                if not by_gram:
+                    self._add_gradients(pair, self.own if shared else None)
+
+    def _add_gradients(self, pair: Pair, own: Own | None) -> None:
+        """Add products of written-out gradients."""
+        size = entries(pair.left) * self._numbers(pair)
+        if entries(pair.left) > _FEW or 4 * size > self.scratch:
+            self._add_parts(pair, own)
+            return
+        left = pair.left.dense()
+        right = left if pair.right is pair.left else pair.right.dense()
+        if own is not None:
+            own.add_part(left, pair.weight)
+        self._small.append((left * pair.weight if pair.weight != 1.0 else left, right))
+        held = sum(side.shape[2] for side, _ in self._small)
+        if held > _FEW or 4 * held * self._numbers(pair) > self.scratch:
+            self.finish()
 
     def finish(self) -> Tensor:
         """Add what small parameters have left to be added together.
@@ -96,14 +110,14 @@ class Contraction:
     def routes(self, pairs: Sequence[Pair]) -> list[str]:
         """The way that is taken for each parameter, in words."""
         found: dict[int, str] = {}
-        for cluster in _clusters(pairs):
+        for cluster in clusters(pairs):
             way = "Gram matrices" if self._by_gram(cluster) else "per-sample gradients"
             found |= {id(pair): way for pair in cluster}
         return [found[id(pair)] for pair in pairs]
 
     def operations(self, pairs: Sequence[Pair]) -> float:
         """Multiplications and additions of the ways that are taken."""
-        return sum(2 * min(self._costs(cluster)) for cluster in _clusters(pairs))
+        return sum(2 * min(self._costs(cluster)) for cluster in clusters(pairs))
 
     def _numbers(self, pair: Pair) -> int:
         """Bytes that one entry of a parameter takes in written-out gradients."""
@@ -139,20 +153,19 @@ class Contraction:
             gram += pairs * many * t2 * rows if self.kind == "full" else 0.0
         return groups * gram, dense
 
-    def _add_parts(self, pair: Pair) -> None:
-        """Add the product of written-out gradients, some rows of the parameter at a time."""
-        left, right = pair.left, pair.right
-        if isinstance(left, Outer) and isinstance(right, Outer):
-            row = self._numbers(pair) * left.groups * left.columns
-            step = max(1, min(left.rows, self.scratch // max(1, 2 * row)))
-            for start in range(0, left.rows, step):
-                rows = slice(start, start + step)
-                first = left.part(rows).dense()
-                second = first if right is left else right.part(rows).dense()
-                self._add_dense(first, second, pair.weight)
-            return
-        first = left.dense()
-        self._add_dense(first, first if right is left else right.dense(), pair.weight)
+    def _add_parts(self, pair: Pair, own: Own | None) -> None:
+        """Add products of written-out gradients, some rows of the parameter at a time."""
+        share = self.scratch if self.same else self.scratch // 2
+        same = pair.right is pair.left
+        lefts, rights = parts_of(pair.left, share), parts_of(pair.right, share)
+        if isinstance(pair.left, Outer) and isinstance(pair.right, Outer):
+            step = min(part_rows(pair.left, share), part_rows(pair.right, share))
+            lefts, rights = parts_of(pair.left, share, step), parts_of(pair.right, share, step)
+        for first in lefts:
+            second = first if same else next(rights)
+            if own is not None:
+                own.add_part(first, pair.weight)
+            self._add_dense(first, second, pair.weight)
 
     def _add_dense(self, left: Tensor, right: Tensor, weight: float = 1.0) -> None:
         """Add the products of gradients (n, directions, entries)."""
@@ -221,62 +234,6 @@ class Contraction:
                 continue
             for start in range(top if self.same else 0, n2, side):
                 yield rows, slice(start, min(start + side, n2))
-
-
-def own(factor: Factor, kind: Kind, scratch: int) -> Tensor:
-    """The kernel of every sample with itself.
-
-    Args:
-        factor: Gradients of one parameter.
-        kind: What becomes of several outputs.
-        scratch: Bytes for intermediate arrays.
-
-    Returns:
-        (n,); (n, o) for ``diagonal``; (n, o, o) for ``full``.
-    """
-    if isinstance(factor, Outer) and (factor.positions == 1 or kind != "full"):
-        n, outputs, groups, positions, rows = factor.signals.shape
-        by_gram = positions * (factor.columns + outputs * rows)
-        if positions == 1 or by_gram <= outputs * rows * factor.columns:
-            return _own_by_gram(factor, kind, scratch)
-    parts: Iterable[Tensor] = [factor.dense()] if not isinstance(factor, Outer) else ()
-    if isinstance(factor, Outer):
-        n, outputs, groups, _, rows = factor.signals.shape
-        row = factor.signals.element_size() * n * outputs * groups * factor.columns
-        step = max(1, min(rows, scratch // max(1, 2 * row)))
-        starts = range(0, rows, step)
-        parts = (factor.part(slice(start, start + step)).dense() for start in starts)
-    return torch.stack([_own_dense(part, kind) for part in parts]).sum(0)
-
-
-def _own_dense(gradients: Tensor, kind: Kind) -> Tensor:
-    if kind == "full":
-        return gradients @ gradients.mT
-    squares = gradients.square().sum(2)
-    return squares if kind == "diagonal" else squares.sum(1)
-
-
-def _own_by_gram(factor: Outer, kind: Kind, scratch: int) -> Tensor:
-    n, outputs, groups, positions, _ = factor.signals.shape
-    numbers = groups * positions**2 * (1 + outputs) * factor.signals.element_size()
-    step = max(1, scratch // (2 * numbers))
-    found = []
-    for start in range(0, n, step):
-        signals = factor.signals[start : start + step]
-        if factor.values is None:
-            values = signals.new_ones(())
-        else:
-            part = factor.values[start : start + step]
-            values = part @ part.mT  # (n, g, t, t)
-        if kind == "full":  # a single position
-            flat = signals[:, :, :, 0].transpose(1, 2)  # (n, g, o, r)
-            found.append((flat @ flat.mT * values).sum(1))
-            continue
-        grams = signals @ signals.mT  # (n, o, g, t, t)
-        grams *= values if values.ndim == 0 else values.unsqueeze(1)
-        each = grams.sum((2, 3, 4))
-        found.append(each if kind == "diagonal" else each.sum(1))
-    return torch.cat(found)
 
 
 def _full_single(values: Tensor | float, first: Tensor, second: Tensor) -> Tensor:
@@ -364,7 +321,7 @@ def _applied(pair: Pair, same: bool) -> float:
     return total
 
 
-def _clusters(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+def clusters(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
     """Parameters of the same signals together, such as a weight and the bias behind it."""
     found: dict[object, list[Pair]] = {}
     for number, pair in enumerate(pairs):

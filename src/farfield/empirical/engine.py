@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from farfield.empirical.block import Block, Plan, signals_at
-from farfield.empirical.contraction import Contraction, Pair, own
+from farfield.empirical.contraction import Contraction, Pair, clusters
 from farfield.empirical.factors import Dense, Factor
 from farfield.empirical.forward import Forward
 from farfield.empirical.graph import graph_of
 from farfield.empirical.inputs import Inputs, count, tensors_of
 from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
+from farfield.empirical.own import Own
 from farfield.empirical.plan import SAMPLES, learn
 from farfield.empirical.slow import slow_gradients
 from farfield.errors import RangeError, SettingsError
@@ -70,6 +71,21 @@ class Gradients:
         return left.skeleton == right.skeleton and left.slow.keys() == right.slow.keys()
 
 
+@dataclass(frozen=True)
+class Size:
+    """What a kernel is made of.
+
+    Attributes:
+        need: Bytes of its blocks.
+        outputs: Number of outputs that count.
+        like: A tensor of the kernel's dtype and device.
+    """
+
+    need: Need
+    outputs: int
+    like: Tensor
+
+
 @dataclass
 class Engine:
     """Computes blocks and tiles of one kernel.
@@ -90,6 +106,7 @@ class Engine:
     groups: Groups
     budget: int
     _plans: dict[object, Plan] = field(default_factory=dict)
+    _sizes: dict[object, Size] = field(default_factory=dict)
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -149,14 +166,15 @@ class Engine:
         scratch = scratch_of(self.budget)
         found = {}
         for group, members in self.groups.items():
+            own = self._own(left) if same else None
             target = self._zeros(left, right)
-            contraction = Contraction(target, self.mode.kind, scratch, same)
+            contraction = Contraction(target, self.mode.kind, scratch, same, own)
             for unit in _units(left, right, members):
                 contraction.add([self._pair(left, right, name) for name in unit])
-            found[group] = self._finished(contraction.finish(), same, left.outputs)
-        if same:
-            for group, values in self.own(left).items():
-                self._diagonal(found[group]).copy_(values)
+            values = self._finished(contraction.finish(), same, left.outputs)
+            if own is not None:
+                self._diagonal(values).copy_(self._averaged(own.total, left.outputs))
+            found[group] = values
         for values in found.values():
             if not bool(values.isfinite().all()):
                 raise RangeError(
@@ -177,28 +195,43 @@ class Engine:
         """
         found = {}
         for group, members in self.groups.items():
-            total = self._zeros(block, block)
-            total = self._diagonal(self._ordered(total)).clone()
+            own = self._own(block)
             for unit in _units(block, block, members):
-                for name in unit:
-                    values = own(block.factor(name), self.mode.kind, scratch_of(self.budget))
-                    total += self.weights[name] * values
-            if self.mode.kind == "mean":
-                total = total / block.outputs
-            elif self.mode.kind == "full":
-                total = total.triu() + total.triu(1).mT
-            found[group] = total
+                for cluster in clusters([self._pair(block, block, name) for name in unit]):
+                    for pair in cluster:
+                        own.add(pair.left, pair.weight)
+            found[group] = self._averaged(own.total, block.outputs)
         return found
 
-    def need(self, block: Gradients) -> Need:
-        """What blocks of such samples take.
+    def _own(self, block: Gradients) -> Own:
+        shapes = {
+            "full": (block.samples, block.outputs, block.outputs),
+            "diagonal": (block.samples, block.outputs),
+        }
+        shape = shapes.get(self.mode.kind, (block.samples,))
+        zeros = torch.zeros(shape, dtype=block.like.dtype, device=block.like.device)
+        return Own(zeros, self.mode.kind, scratch_of(self.budget))
+
+    def _averaged(self, total: Tensor, outputs: int) -> Tensor:
+        if self.mode.kind == "mean":
+            return total / outputs
+        return total.triu() + total.triu(1).mT if self.mode.kind == "full" else total
+
+    def size(self, inputs: Inputs) -> Size:
+        """What a kernel of such samples is made of.
 
         Args:
-            block: Some samples.
+            inputs: A few samples.
 
         Returns:
-            Bytes.
+            What blocks take, the number of outputs, and a tensor like the kernel.
         """
+        kind = tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors_of(inputs))
+        if kind not in self._sizes:
+            self._sizes[kind] = self._size(self.gradients(inputs))
+        return self._sizes[kind]
+
+    def _size(self, block: Gradients) -> Size:
         plan = block.block.plan
         slow = sum(
             self.parameters[name].numel() * self.parameters[name].element_size()
@@ -208,12 +241,9 @@ class Engine:
         pair = each * (block.directions if self.mode.kind == "diagonal" else 1)
         if self.mode.kind == "full":
             pair *= block.directions**2
-        return Need(
-            plan.graph_bytes,
-            block.directions * (plan.signal_bytes + slow),
-            plan.value_bytes,
-            pair * len(self.groups),
-        )
+        signals = block.directions * (plan.signal_bytes + slow)
+        need = Need(plan.graph_bytes, signals, plan.value_bytes, pair * len(self.groups))
+        return Size(need, block.outputs, block.like[:0])
 
     def _plan(self, kind: object, inputs: Inputs) -> Plan:
         if kind not in self._plans:
@@ -240,7 +270,10 @@ class Engine:
                 return {node: s.unsqueeze(0) for node, s in zip(nodes, signals, strict=True)}
             for node, signal in zip(nodes, signals, strict=True):
                 if node not in found:
-                    found[node] = signal.new_empty((len(cotangents), *signal.shape))
+                    # The directions of a sample side by side: products want them so.
+                    rows, *rest = signal.shape or (1,)
+                    empty = signal.new_empty((rows, len(cotangents), *rest)).transpose(0, 1)
+                    found[node] = empty if signal.ndim else empty.squeeze(1)
                 found[node][direction] = signal
         return found
 

@@ -77,19 +77,15 @@ class Outer:
 
     def dense(self) -> Tensor:
         """(n, directions, entries)."""
-        n, directions = self.signals.shape[:2]
+        n, directions, groups, positions, rows = self.signals.shape
         if self.values is None:
             return self.signals.sum(3).reshape(n, directions, -1)
-        values = self.values.unsqueeze(1)
-        if self.positions == 1:
-            left = self.signals.squeeze(3).unsqueeze(-1)
-            right = values.squeeze(3).unsqueeze(-2)
-            product = right.mT * left.mT if self.transposed else left * right
-        elif self.transposed:
-            product = values.mT @ self.signals
-        else:
-            product = self.signals.mT @ values
-        return product.reshape(n, directions, -1)
+        # All directions in one product: what went into a layer is the same for them.
+        stacked = self.signals.permute(0, 2, 1, 4, 3)
+        left = stacked.reshape(n * groups, directions * rows, positions)
+        product = left @ self.values.flatten(0, 1)
+        product = product.view(n, groups, directions, rows, self.columns).transpose(1, 2)
+        return (product.mT if self.transposed else product).reshape(n, directions, -1)
 
 
 @dataclass(frozen=True)

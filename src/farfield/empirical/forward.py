@@ -72,9 +72,9 @@ def _surroundings(model: nn.Module, inputs: Inputs) -> Iterator[None]:
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     autocast = torch.autocast(device.type, enabled=False)
     steps = _step_by_step() if recurrent else nullcontext()
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
-        with autocast, steps:
-            yield
+    random, inference = torch.random.fork_rng(devices=devices), torch.inference_mode(False)
+    with random, inference, torch.enable_grad(), autocast, steps:
+        yield
 
 
 @contextmanager
@@ -121,6 +121,11 @@ def check_model(model: nn.Module) -> None:
                 f"{where} has max_norm={module.max_norm}, which changes its weights whenever it "
                 "is called; a kernel must not do that. Set max_norm=None."
             )
+            if module.scale_grad_by_freq:
+                raise SettingsError(
+                    f"{where} has scale_grad_by_freq=True, so that the gradient of one input "
+                    "depends on the others of its batch. Set it to False."
+                )
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise SettingsError(

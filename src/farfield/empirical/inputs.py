@@ -60,7 +60,7 @@ def count(inputs: Inputs) -> int:
     return len(tensors_of(inputs)[0])
 
 
-def check_inputs(inputs: Inputs) -> None:
+def check_inputs(inputs: object) -> None:
     """Refuse what is not a batch of finite real numbers or integers.
 
     Args:
@@ -70,9 +70,15 @@ def check_inputs(inputs: Inputs) -> None:
         SettingsError: No tensor, no samples dimension, different numbers of samples, complex
             numbers, NaN or infinity.
     """
-    kinds = isinstance(inputs, Tensor | Mapping | Sequence) and not isinstance(inputs, str | bytes)
-    tensors = tensors_of(inputs) if kinds else []
-    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+    given: list[object] = []
+    if isinstance(inputs, Tensor):
+        given = [inputs]
+    elif isinstance(inputs, Mapping):
+        given = list(inputs.values())
+    elif isinstance(inputs, Sequence):
+        given = list(inputs)
+    tensors = [tensor for tensor in given if isinstance(tensor, Tensor)]
+    if not tensors or len(tensors) < len(given):
         raise SettingsError(
             f"The inputs are of type {type(inputs).__name__}; give a tensor (n, *features), a "
             "tuple of tensors, a mapping from the names of forward's arguments to tensors, or a "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from farfield.empirical.contraction import Contraction, Pair
-from farfield.empirical.engine import Engine, Gradients
+from farfield.empirical.engine import Engine, Size
 from farfield.empirical.forward import Forward, check_model
 from farfield.empirical.inputs import Inputs
 from farfield.empirical.memory import block_side, parse_memory, scratch_of
@@ -244,15 +244,37 @@ def empirical_ntk(
         tensor([[ 6.,  7.],
                 [ 7., 10.]])
     """
-    check_model(model)
-    mode = mode_of(outputs)
-    weights = kernel_weights(model, parameterization, weight_var, bias_var)
-    chosen = _chosen(model, parameters)
-    groups = _groups(model, list(chosen), by)
-    engine = Engine(Forward(model, output), chosen, weights, mode, groups, parse_memory(memory))
-    device = next(iter(chosen.values())).device
+    engine = engine_of(
+        model,
+        outputs,
+        parameters=parameters,
+        by=by,
+        weights=kernel_weights(model, parameterization, weight_var, bias_var),
+        memory=memory,
+        output=output,
+    )
+    device = next(iter(engine.parameters.values())).device
     kind = EmpiricalNTK if by is None else EmpiricalNTKs
     return kind(engine, device, from_batch)
+
+
+def engine_of(
+    model: nn.Module,
+    outputs: Outputs,
+    *,
+    parameters: ParameterChoice = None,
+    by: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    memory: str | int = "2GB",
+    output: OutputChoice = None,
+) -> Engine:
+    """Check a model and what is wanted of it; the arguments are those of :func:`empirical_ntk`."""
+    check_model(model)
+    mode = mode_of(outputs)
+    chosen = _chosen(model, parameters)
+    factors = dict.fromkeys(chosen, 1.0) if weights is None else weights
+    groups = _groups(list(chosen), by)
+    return Engine(Forward(model, output), chosen, factors, mode, groups, parse_memory(memory))
 
 
 def _chosen(model: nn.Module, choice: ParameterChoice) -> dict[str, Tensor]:
@@ -282,7 +304,7 @@ def _begins(name: str, start: str) -> bool:
     return name == start or name.startswith(f"{start}.")
 
 
-def _groups(model: nn.Module, names: Sequence[str], by: str | None) -> dict[str, list[str]]:
+def _groups(names: Sequence[str], by: str | None) -> dict[str, list[str]]:
     if by is None:
         return {_ALL: list(names)}
     if by == "parameter":
@@ -302,13 +324,10 @@ def _fill(
     other = first if second is None else second
     n1, n2 = len(first), len(other)
     side, start = _start(engine, first, other)
-    if start is None:
-        raise SettingsError("There are no inputs: the kernel of nothing has no outputs.")
     shape = engine.mode.shape(n1, n2, start.outputs)
     targets = {
         name: _target(outs.get(name) if outs else None, shape, start.like) for name in engine.groups
     }
-    del start
     kept = None
     for rows, inputs in first.blocks(side):
         left = engine.gradients(inputs)
@@ -327,21 +346,18 @@ def _fill(
 
 
 def _diagonals(engine: Engine, data: Stream) -> dict[str, Tensor]:
-    side, start = _start(engine, data, data)
-    if start is None:
-        raise SettingsError("There are no inputs: the kernel of nothing has no outputs.")
-    del start
+    side, _ = _start(engine, data, data)
     parts = [engine.own(engine.gradients(inputs)) for _, inputs in data.blocks(side)]
     return {name: torch.cat([part[name] for part in parts]) for name in engine.groups}
 
 
-def _start(engine: Engine, first: Stream, other: Stream) -> tuple[int, Gradients | None]:
-    """The size of blocks, and the gradients of the first few samples."""
+def _start(engine: Engine, first: Stream, other: Stream) -> tuple[int, Size]:
+    """The number of samples of a block, and what the kernel is made of."""
     for _, inputs in first.blocks(SAMPLES):
-        few = engine.gradients(inputs)
+        size = engine.size(inputs)
         longest = max(len(first), len(other))
-        return block_side(engine.need(few), engine.budget, longest), few
-    return 1, None
+        return block_side(size.need, engine.budget, longest), size
+    raise SettingsError("There are no inputs; a kernel needs at least one.")
 
 
 def _write(

@@ -25,6 +25,8 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
     """
     changed: list[tuple[dict[str, Any], str, Tensor]] = []
     flat: list[tuple[Any, list[Tensor]]] = []
+    # Tensors that are neither, such as the weights that hooks compute before every call.
+    loose = [(module, _loose(module)) for module in model.modules()]
     try:
         for module in model.modules():
             tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -43,3 +45,9 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
             table[name] = own
         for recurrent, before in flat:
             recurrent._flat_weights = before
+        for module, tensors_before in loose:
+            module.__dict__.update(tensors_before)
+
+
+def _loose(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
