@@ -170,7 +170,9 @@ class Contraction:
     def _add_dense(self, left: Tensor, right: Tensor, weight: float = 1.0) -> None:
         """Add the products of gradients (n, directions, entries)."""
         n1, outputs = left.shape[:2]
-        for rows, columns in self._strips(n1, right.shape[0]):
+        for rows, columns in self._strips(
+            n1, right.shape[0], outputs if self.kind == "full" else 1
+        ):
             first, second = left[rows], right[columns]
             if self.kind == "full":
                 product = first.flatten(0, 1) @ second.flatten(0, 1).T
@@ -187,12 +189,12 @@ class Contraction:
         """Add products of Gram matrices of values and of signals."""
         left, right = cluster[0].left, cluster[0].right
         first, second = _grouped(left), _grouped(right)
-        outputs, groups = first.shape[1], first.shape[2]
-        numbers = groups * first.shape[3] * second.shape[3] * 3
+        outputs, groups, positions = first.shape[1:4]
+        numbers = groups * positions * second.shape[3] * 3
         if self.kind == "full":
             numbers += 3 * outputs * second.shape[3] * first.shape[4] * groups + outputs**2
         side = int((self.scratch / (numbers * first.element_size())) ** 0.5)
-        for rows, columns in self._strips(len(first), len(second), max(1, side)):
+        for rows, columns in self._strips(len(first), len(second), positions, max(1, side)):
             values = _value_gram(cluster, rows, columns)
             self._add_product(rows, columns, values, first[rows], second[columns])
 
@@ -224,9 +226,22 @@ class Contraction:
             place = self.target if direction is None else self.target[direction]
             place[rows, columns] += total
 
-    def _strips(self, n1: int, n2: int, longest: int = 2**62) -> Iterator[tuple[slice, slice]]:
-        """Blocks of a matrix; of a symmetric one, those on and above the diagonal."""
-        side = min(longest, max(_STRIP, -(-n1 // _PARTS))) if self.same else longest
+    def _strips(
+        self, n1: int, n2: int, rows_each: int, longest: int = 2**62
+    ) -> Iterator[tuple[slice, slice]]:
+        """Blocks of a matrix; of a symmetric one, those on and above the diagonal.
+
+        Args:
+            n1: Samples of the rows.
+            n2: Samples of the columns.
+            rows_each: Rows that the products have for each sample.
+            longest: Samples that fit the scratch memory.
+
+        Yields:
+            Samples of the rows and of the columns.
+        """
+        least = -(-_STRIP // rows_each)
+        side = min(longest, max(least, -(-n1 // _PARTS))) if self.same else longest
         for top in range(0, n1, side):
             rows = slice(top, min(top + side, n1))
             if self.same and longest >= n1:

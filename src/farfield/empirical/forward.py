@@ -116,11 +116,12 @@ def check_model(model: nn.Module) -> None:
                     f"{where} has no running statistics, so that it ties the inputs of a batch "
                     "together even in eval mode; make it with track_running_stats=True."
                 )
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
-            raise SettingsError(
-                f"{where} has max_norm={module.max_norm}, which changes its weights whenever it "
-                "is called; a kernel must not do that. Set max_norm=None."
-            )
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            if module.max_norm is not None:
+                raise SettingsError(
+                    f"{where} has max_norm={module.max_norm}, which changes its weights whenever "
+                    "it is called; a kernel must not do that. Set max_norm=None."
+                )
             if module.scale_grad_by_freq:
                 raise SettingsError(
                     f"{where} has scale_grad_by_freq=True, so that the gradient of one input "
