@@ -285,6 +285,12 @@ def _shared_norm() -> nn.Module:
     return nn.Sequential(norm, nn.Linear(3, 3), norm, nn.Tanh(), norm)
 
 
+def _fused_rms_norm() -> nn.Module:
+    """As RMSNorm runs on a GPU."""
+    fused = torch.ops.aten._fused_rms_norm
+    return Function(lambda m, h: m.net(fused(h, [3], m.w, 1e-5)[0]), net=mlp(), w=torch.randn(3))
+
+
 def _attention_pool() -> nn.Module:
     def function(m: nn.Module, h: Tensor) -> Tensor:
         weights = torch.softmax(h @ m.query / math.sqrt(4), 1)
@@ -336,6 +342,7 @@ ZOO: dict[str, Callable[[], Made]] = {
         x(1, 3, 4),
     ),
     "rms norm": lambda: (used(mlp(nn.RMSNorm)), x(3)),
+    "fused rms norm": lambda: (_fused_rms_norm(), x(4, 3)),
     "batch norm": lambda: (used(mlp(nn.BatchNorm1d)), x(3)),
     "instance norm": lambda: (
         nn.Sequential(nn.Conv2d(1, 3, 2), used(nn.InstanceNorm2d(3, affine=True))),

@@ -39,7 +39,7 @@ def group_norm(case: Case) -> Factor | None:
     return spread(_channels(case), standard.reshape(node._saved_input.shape))
 
 
-@rule("NativeBatchNorm", "CudnnBatchNorm")
+@rule("NativeBatchNorm")
 def batch_norm(case: Case) -> Factor | None:
     """``gain (x - running mean) / running deviation + bias``."""
     node = case.node
