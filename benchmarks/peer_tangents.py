@@ -50,12 +50,12 @@ def measure(case: str, repeats: int) -> dict[str, object]:
     found = {}
     for name, number in METHODS.items():
         kernel = nt.empirical_ntk_fn(apply, axes, vmap_axes=0, implementation=number)
-        compiled = jax.jit(lambda inputs, kernel=kernel: kernel(inputs, None, parameters))
-        jax.block_until_ready(compiled(x))
+        compiled = jax.jit(lambda inputs, p, kernel=kernel: kernel(inputs, None, p))
+        jax.block_until_ready(compiled(x, parameters))
         runs = []
         for _ in range(repeats):
             begin = time.perf_counter()
-            jax.block_until_ready(compiled(x))
+            jax.block_until_ready(compiled(x, parameters))
             runs.append(time.perf_counter() - begin)
         found[name] = min(runs)
     return {"seconds": found}
