@@ -145,3 +145,30 @@ def test_places_to_write_that_do_not_fit(out) -> None:
     model, inputs = make("mlp")
     with pytest.raises(SettingsError, match="it must have"):
         ff.empirical_ntk(model)(inputs, out=out)
+
+
+def test_models_that_change_after_their_kernel_was_made() -> None:
+    model, inputs = make("batch norm")
+    kernel, op = ff.empirical_ntk(model), ff.ntk_operator(model, inputs)
+    kernel(inputs)
+    model.train()
+    for call in (lambda: kernel(inputs), lambda: kernel.explain(inputs), lambda: op.trace(2)):
+        with pytest.raises(SettingsError, match="ties the inputs"):
+            call()
+    model.eval()
+    kernel(inputs)
+    model[0].weight = nn.Parameter(model[0].weight.detach().clone())
+    with pytest.raises(SettingsError, match=r"'0\.weight' is not the one"):
+        kernel(inputs)
+
+
+def test_weights_that_change_count_as_they_are() -> None:
+    model, inputs = make("vision transformer")
+    kernel = ff.empirical_ntk(model)
+    before = kernel(inputs)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1
+    after = kernel(inputs)
+    assert not torch.allclose(after, before)
+    assert torch.equal(after, ff.empirical_ntk(model)(inputs))

@@ -11,7 +11,7 @@ from torch import Tensor
 from farfield.empirical.block import Block, Plan, signals_at
 from farfield.empirical.contraction import Contraction, Pair, clusters
 from farfield.empirical.factors import Dense, Factor
-from farfield.empirical.forward import Forward
+from farfield.empirical.forward import Forward, check_model
 from farfield.empirical.graph import graph_of
 from farfield.empirical.inputs import Inputs, count, tensors_of
 from farfield.empirical.memory import Need, scratch_of
@@ -217,6 +217,21 @@ class Engine:
             return total / outputs
         return total.triu() + total.triu(1).mT if self.mode.kind == "full" else total
 
+    def check(self) -> None:
+        """Refuse a model that has changed since its kernel was made.
+
+        Raises:
+            SettingsError: It is in training mode now, or has other parameters.
+        """
+        check_model(self.forward.model)
+        present = dict(self.forward.model.named_parameters())
+        for name, parameter in self.parameters.items():
+            if present.get(name) is not parameter:
+                raise SettingsError(
+                    f"The parameter {name!r} is not the one that the model had when the kernel was "
+                    "made; make a new kernel."
+                )
+
     def size(self, inputs: Inputs) -> Size:
         """What a kernel of such samples is made of.
 
@@ -225,7 +240,11 @@ class Engine:
 
         Returns:
             What blocks take, the number of outputs, and a tensor like the kernel.
+
+        Raises:
+            SettingsError: As :meth:`check`.
         """
+        self.check()
         kind = tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors_of(inputs))
         if kind not in self._sizes:
             self._sizes[kind] = self._size(self.gradients(inputs))

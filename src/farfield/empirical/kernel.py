@@ -125,6 +125,7 @@ class EmpiricalNTK(Kernel):
             One entry for each parameter that influences the outputs.
         """
         engine = self._engine
+        engine.check()
         block = engine.gradients(x)
         found = []
         for names in [*block.block.plan.units, *([name] for name in sorted(block.slow))]:

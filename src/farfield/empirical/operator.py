@@ -47,6 +47,7 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
     def __init__(self, engine: Engine, inputs: Inputs) -> None:
         size = engine.size(rows_of(inputs, slice(0, 4)))
         self._inputs = inputs
+        self._engine = engine
         self._forward = engine.forward
         self._parameters = list(engine.parameters.values())
         self._outputs = size.outputs
@@ -149,6 +150,7 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
         return self._matvec(vector)  # symmetric
 
     def _product(self, vector: Tensor) -> Tensor:
+        self._engine.check()
         rows = vector.view(-1, self._outputs)
         total = [torch.zeros_like(parameter) for parameter in self._parameters]
         for block in self._blocks():
