@@ -69,7 +69,9 @@ def block_side(need: Need, budget: int, samples: int) -> int:
     side = max(1, int(min(samples, room / max(each, 1.0))))
     while side > 1 and side * each + 3 * side**2 * need.pair > room:
         side = -(-side * 9 // 10) - 1
-    return max(1, side)
+    side = max(1, side)
+    blocks = -(-samples // side)
+    return -(-samples // blocks)  # blocks of equal size, rather than a small one at the end
 
 
 def scratch_of(budget: int) -> int:
