@@ -25,6 +25,7 @@ from farfield.empirical.layout import Layout, find_layout
 from farfield.empirical.rules import find_rule
 from farfield.errors import UnsupportedOperation
 
+_VIEWS = ("View", "UnsafeView", "Transpose", "TBackward", "Permute", "Unsqueeze", "Squeeze")
 SAMPLES = 4  # of the batch that a plan is learnt from
 
 
@@ -147,7 +148,9 @@ def _with_rules(
 def _bytes(graph: Graph, small: Graph, outputs: Tensor) -> float:
     """What the tensors of the graph take, for one sample."""
     each = 0
-    for number in range(len(graph.nodes)):
+    for number, name in enumerate(graph.names):
+        if name.startswith(_VIEWS):
+            continue
         for shape, less in zip(graph.shapes(number), small.shapes(number), strict=True):
             each += prod(shape) - prod(less)
     return float(each * outputs.element_size())
