@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 
-.PHONY: help demo test lint format accuracy bench bench-peers clean
+.PHONY: help demo test lint format accuracy bench bench-peers bench-empirical clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -13,6 +13,7 @@ help:
 	@echo "make accuracy  the kernels' errors against 200 digits (a few minutes)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
+	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
 
 .venv/.ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,6 +55,9 @@ bench: .venv/.ready
 
 bench-peers: .venv/.ready .venv-peers/.ready
 	$(BIN)/python benchmarks/kernels.py --peer-python $(PEERS)/python
+
+bench-empirical: .venv/.ready .venv-peers/.ready
+	$(BIN)/python benchmarks/empirical.py --peer-python $(PEERS)/python
 
 clean:
 	rm -rf .venv .venv-peers farfield-demo

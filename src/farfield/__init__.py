@@ -6,6 +6,11 @@ Public names:
     init_variance: The variances that one layer was drawn with.
     infinite_width: The exact kernels of a model in the limit of infinite width.
     monte_carlo: The same kernels estimated from finite networks.
+    empirical_ntk: The tangent kernel of a finite network.
+    ntk_operator: The same as a linear operator, never formed.
+    linearize: A network that is exactly affine in its parameters.
+    taylor_expand: Its Taylor polynomial of any degree.
+    NTKMonitor: The tangent kernel of a probe set, watched during training.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -21,6 +26,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, studies, training
+    from farfield.empirical import (
+        NTKMonitor,
+        empirical_ntk,
+        linearize,
+        ntk_operator,
+        taylor_expand,
+    )
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
@@ -30,24 +42,34 @@ __version__ = "0.1.0"
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
     "Kernel": "farfield.kernel",
+    "NTKMonitor": "farfield.empirical",
+    "empirical_ntk": "farfield.empirical",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
+    "linearize": "farfield.empirical",
     "mlp": "farfield.networks",
     "monte_carlo": "farfield.infinite",
+    "ntk_operator": "farfield.empirical",
+    "taylor_expand": "farfield.empirical",
 }
 
 __all__ = [
     "Kernel",
+    "NTKMonitor",
     "data",
+    "empirical_ntk",
     "errors",
     "gaussian_init_",
     "infinite_width",
     "init_variance",
+    "linearize",
     "mlp",
     "monte_carlo",
+    "ntk_operator",
     "report",
     "studies",
+    "taylor_expand",
     "training",
 ]
 

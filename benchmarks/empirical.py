@@ -1,0 +1,288 @@
+"""The tangent kernels of finite networks: farfield, PyTorch's tutorial and neural-tangents.
+
+Run it with ``make bench-empirical`` on an otherwise idle machine. Every contender computes the same
+kernel in a process of its own; the processes take turns. Printed are the best wall time of all
+repetitions, the peak of memory above the start, and how close farfield comes to the floor: the
+operations it cannot do without at the rate that this machine multiplies matrices with, measured in
+the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+import farfield as ff
+from farfield.empirical.contraction import Contraction, Pair
+from farfield.empirical.memory import scratch_of
+from peer_kernels import forget_peak, memory
+
+HERE = Path(__file__).parent
+
+
+def mlp(outputs: int, width: int = 512, depth: int = 3) -> nn.Module:
+    return ff.mlp(64, [width] * depth, outputs)
+
+
+def cnn() -> nn.Module:
+    layers: list[nn.Module] = []
+    for channels, following in ((3, 32), (32, 32)):
+        layers += [nn.Conv2d(channels, following, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)]
+    layers += [nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(64, 10))
+
+
+class Basic(nn.Module):
+    """The block of ResNet-18."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(channels, out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        self.short: nn.Module = nn.Identity()
+        if stride > 1 or channels != out:
+            self.short = nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.relu(self.inner(h) + self.short(h))
+
+
+def resnet18() -> nn.Module:
+    """11 million parameters, as He et al. (2016) have them, with 10 outputs."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]  # fmt: skip
+    channels = 64
+    for out, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Basic(channels, out, stride), Basic(out, out, 1)]
+        channels = out
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)]
+    return nn.Sequential(*layers, *head).eval()
+
+
+class Encoder(nn.Module):
+    """Six transformer layers on sequences of 64, with one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(128, 4, 512, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+        self.head = nn.Linear(128, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        mixed: Tensor = self.head(self.layers(h).mean(1))
+        return mixed
+
+
+Case = tuple[Callable[[], nn.Module], tuple[int, ...], str]
+CASES: dict[str, Case] = {
+    "mlp": (lambda: mlp(1), (256, 64), "mean"),
+    "mlp, 10 outputs": (lambda: mlp(10), (128, 64), "full"),
+    "cnn": (cnn, (32, 3, 32, 32), "full"),
+    "resnet-18": (resnet18, (64, 3, 64, 64), "full"),
+    "transformer": (lambda: Encoder().eval(), (128, 64, 128), "mean"),
+}
+WITH_PEER = ("mlp", "mlp, 10 outputs", "cnn")
+
+
+def tutorial(model: nn.Module, x: Tensor, kind: str) -> Tensor:
+    """PyTorch's tutorial: vmap of jacrev, contracted parameter by parameter."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def outputs(values: dict[str, Tensor], point: Tensor) -> Tensor:
+        result: Tensor = functional_call(model, values, (point[None],))[0]
+        return result
+
+    found = vmap(jacrev(outputs), (None, 0))(parameters, x)
+    total: Any = 0
+    for jacobian in found.values():
+        rows = jacobian.flatten(2)
+        total = total + torch.einsum(
+            "iap,jbp->iajb" if kind == "full" else "iap,jap->ij", rows, rows
+        )
+    kernel: Tensor = total if kind == "full" else total / rows.shape[1]
+    return kernel
+
+
+def floor(model: nn.Module, x: Tensor, kind: str) -> tuple[float, float]:
+    """Operations of the passes through the model and of the products, in 10^9."""
+    kernel = ff.empirical_ntk(model, outputs=kind)
+    engine = kernel._engine
+    with FlopCounterMode(display=False) as counter:
+        block = engine.gradients(x)
+    passes = counter.get_total_flops()
+    products = 0.0
+    like = block.like
+    way = Contraction(like, engine.mode.kind, scratch_of(engine.budget), True)
+    for names in block.block.plan.units:
+        with torch.no_grad():
+            pairs = [Pair(factor, factor) for factor in map(block.factor, names)]
+        products += way.operations(pairs)
+    return passes / 1e9, products / 1e9
+
+
+def gemm_rate(seconds: float = 0.5) -> float:
+    """10^9 operations a second of square products, best of several."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    best = 0.0
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - begin) / 1e9)
+    return best
+
+
+def measure(contender: str, case: str, repeats: int) -> dict[str, Any]:
+    """Best time and peak of memory in this process."""
+    make, shape, kind = CASES[case]
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(*shape)
+    call: Callable[[], Tensor]
+    if contender == "farfield":
+        kernel = ff.empirical_ntk(model, outputs=kind)
+        call = lambda: kernel(x)  # noqa: E731
+    else:
+        call = lambda: tutorial(model, x, kind)  # noqa: E731
+    start = memory("VmRSS")
+    forget_peak()
+    begin = time.perf_counter()
+    mean = call().double().norm().item()
+    runs = [time.perf_counter() - begin]
+    peak = memory("VmHWM") - start
+    for _ in range(repeats - 1 if runs[0] < 60 else 0):
+        begin = time.perf_counter()
+        call()
+        runs.append(time.perf_counter() - begin)
+    found = {"seconds": min(runs), "first": runs[0], "megabytes": peak, "norm": mean}
+    if contender == "farfield":
+        passes, products = floor(model, x, kind)
+        rate = gemm_rate()
+        found |= {"passes": passes, "products": products, "rate": rate}
+    return found
+
+
+def run(line: list[str], threads: int) -> dict[str, Any] | None:
+    """What a contender prints; ``None`` if it has run out of memory or time."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    try:
+        done = subprocess.run(
+            line, env=environment, capture_output=True, text=True, check=False, timeout=1800
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        print(done.stderr.splitlines()[-1] if done.stderr else f"ended with {done.returncode}")
+        return None
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """All contenders on all cases, taking turns."""
+    for case in arguments.cases:
+        sizes = ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
+        best: dict[str, dict[str, Any]] = {}
+        for _ in range(arguments.rounds):
+            for contender in ("farfield", "tutorial"):
+                line = [sys.executable, __file__, "--contender", contender, "--case", case, *sizes]
+                found = run(line, arguments.threads)
+                if found and found["seconds"] < best.get(contender, found)["seconds"] + 1e-9:
+                    best[contender] = found
+            if arguments.peer_python and case in WITH_PEER:
+                script = str(HERE / "peer_tangents.py")
+                found = run([arguments.peer_python, script, "--case", case, *sizes], 1)
+                for name, seconds in (found["seconds"] if found else {}).items():
+                    entry = best.setdefault(f"peer: {name}", {"seconds": seconds})
+                    entry["seconds"] = min(entry["seconds"], seconds)
+        show(case, best)
+
+
+def show(case: str, best: dict[str, dict[str, Any]]) -> None:
+    """One table."""
+    _, shape, kind = CASES[case]
+    print(f"\n{case}: {kind}, inputs {tuple(shape)}, float32")
+    own = best["farfield"]
+    for contender, found in best.items():
+        line = f"  {contender:30}{found['seconds']:9.4f} s"
+        line += f"{found['seconds'] / own['seconds']:8.1f} x"
+        if "megabytes" in found:
+            line += f"{found['megabytes']:9.0f} MB"
+            if abs(found["norm"] / own["norm"] - 1) > 1e-4:
+                line += "   DIFFERENT VALUES"
+        print(line)
+    work = own["passes"] + own["products"]
+    share = work / own["rate"] / own["seconds"]
+    print(
+        f"  operations: {own['passes']:.2f} e9 forwards and backwards, {own['products']:.2f} e9 in "
+        f"products; at {own['rate']:.0f} e9/s {work / own['rate']:.4f} s: {share:.0%} of the floor"
+    )
+
+
+def scaling() -> None:
+    """Time against samples, outputs, width and depth."""
+    cases = {
+        "samples": [(n, 1, 256, 3) for n in (64, 128, 256, 512, 1024, 2048)],
+        "outputs": [(64, o, 256, 3) for o in (1, 4, 16, 64)],
+        "width": [(256, 1, w, 3) for w in (64, 128, 256, 512, 1024, 2048)],
+        "hidden layers": [(256, 1, 256, d) for d in (1, 2, 4, 8, 16)],
+    }
+    places = {"samples": 0, "outputs": 1, "width": 2, "hidden layers": 3}
+    for name, settings in cases.items():
+        print(f"\n{name:>14}   seconds (mlp, all pairs of outputs)")
+        for setting in settings:
+            n, outputs, width, depth = setting
+            kernel = ff.empirical_ntk(mlp(outputs, width, depth), outputs="full")
+            x = torch.randn(n, 64)
+            kernel(x)
+            runs = []
+            for _ in range(5):
+                begin = time.perf_counter()
+                kernel(x)
+                runs.append(time.perf_counter() - begin)
+            print(f"{setting[places[name]]:14} {min(runs):9.4f}")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5, help="runs in each process")
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each contender")
+    parser.add_argument("--peer-python", help="Python with neural-tangents; without it, no peer")
+    parser.add_argument("--no-scaling", action="store_true")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.contender:
+        print(json.dumps(measure(arguments.contender, arguments.case, arguments.repeats)))
+        return
+    compare(arguments)
+    if not arguments.no_scaling:
+        scaling()
+
+
+if __name__ == "__main__":
+    main()

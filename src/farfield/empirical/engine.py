@@ -1,0 +1,347 @@
+"""Blocks of samples, and the kernels between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from farfield.empirical.block import Block, Plan, signals_at
+from farfield.empirical.contraction import Contraction, Pair, clusters
+from farfield.empirical.factors import Dense, Factor
+from farfield.empirical.forward import Forward, check_model
+from farfield.empirical.graph import graph_of
+from farfield.empirical.inputs import Inputs, count, tensors_of
+from farfield.empirical.memory import Need, scratch_of
+from farfield.empirical.outputs import Mode
+from farfield.empirical.own import Own
+from farfield.empirical.plan import SAMPLES, learn
+from farfield.empirical.slow import slow_gradients
+from farfield.errors import RangeError, SettingsError
+
+Groups = Mapping[str, Sequence[str]]
+"""Name of a kernel -> the parameters that it is of."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of a block of samples, each parameter's when it is asked for.
+
+    Attributes:
+        block: Those that rules know.
+        slow: Those that were computed sample by sample.
+        samples: Number of samples.
+        outputs: Number of outputs that count.
+        directions: Number of gradients of each sample.
+        like: A tensor of the kernel's dtype and device.
+    """
+
+    block: Block
+    slow: Mapping[str, Dense]
+    samples: int
+    outputs: int
+    directions: int
+    like: Tensor
+
+    def factor(self, name: str) -> Factor:
+        """The gradients with respect to one parameter.
+
+        Args:
+            name: A parameter that influences the outputs.
+
+        Returns:
+            The gradients.
+        """
+        if name in self.slow:
+            return self.slow[name]
+        found = self.block.factor(name)
+        if found is None:
+            raise AssertionError("the plan has tried this parameter")
+        return found
+
+    def written_out(self, name: str) -> Dense:
+        """The same, with every entry in the place that it has in the parameter."""
+        return self.slow[name] if name in self.slow else Dense(self.block.leaf_gradients(name))
+
+    def is_like(self, other: Gradients) -> bool:
+        """Whether another block's gradients have the same form."""
+        left, right = self.block.plan, other.block.plan
+        return left.skeleton == right.skeleton and left.slow.keys() == right.slow.keys()
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a kernel is made of.
+
+    Attributes:
+        need: Bytes of its blocks.
+        outputs: Number of outputs that count.
+        like: A tensor of the kernel's dtype and device.
+    """
+
+    need: Need
+    outputs: int
+    like: Tensor
+
+
+@dataclass
+class Engine:
+    """Computes blocks and tiles of one kernel.
+
+    Attributes:
+        forward: The model.
+        parameters: The parameters that count.
+        weights: What the kernel of each parameter is multiplied with.
+        mode: What becomes of several outputs.
+        groups: Which parameters make up which kernel.
+        budget: Bytes.
+    """
+
+    forward: Forward
+    parameters: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+    mode: Mode
+    groups: Groups
+    budget: int
+    _plans: dict[object, Plan] = field(default_factory=dict)
+    _sizes: dict[object, Size] = field(default_factory=dict)
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def gradients(self, inputs: Inputs) -> Gradients:
+        """Run a block of samples forwards and backwards.
+
+        Args:
+            inputs: The samples.
+
+        Returns:
+            Their gradients.
+
+        Raises:
+            SettingsError: No parameter that counts influences the outputs.
+            RangeError: A gradient is not finite.
+            UnsupportedOperation: The outputs of one sample depend on others.
+        """
+        everything = self.forward(inputs)
+        outputs = self.mode.chosen(everything)
+        names = {id(parameter): name for name, parameter in self.parameters.items()}
+        graph = graph_of(everything, names)
+        if not graph.leaves:
+            raise SettingsError(
+                "No parameter that counts influences the outputs: those with "
+                "requires_grad=False do not, nor those that parameters=... leaves out."
+            )
+        shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors_of(inputs))
+        plan = self._plan((graph.skeleton, shapes), inputs)
+        if plan.skeleton != graph.skeleton:  # these samples take other paths through the model
+            reason = "the operations of the model depend on the samples"
+            plan = Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
+        signals = self._signals(outputs, everything, Block(plan, graph, {}, count(inputs)))
+        plan = _without_unsure(plan, signals)
+        directions = self.mode.directions(outputs.shape[1])
+        slow = {name: self.parameters[name] for name in plan.slow}
+        return Gradients(
+            Block(plan, graph, signals, count(inputs)),
+            slow_gradients(self.forward, slow, self.mode, inputs) if slow else {},
+            count(inputs),
+            outputs.shape[1],
+            directions,
+            outputs.detach(),
+        )
+
+    @torch.no_grad()
+    def tile(self, left: Gradients, right: Gradients) -> dict[str, Tensor]:
+        """The kernels between two blocks.
+
+        Args:
+            left: The rows.
+            right: The columns; the same object on the diagonal.
+
+        Returns:
+            Name of a kernel -> (n1, n2), (n1, n2, o) or (n1, o, n2, o).
+        """
+        same = left is right
+        scratch = scratch_of(self.budget)
+        found = {}
+        for group, members in self.groups.items():
+            own = self._own(left) if same else None
+            target = self._zeros(left, right)
+            contraction = Contraction(target, self.mode.kind, scratch, same, own)
+            for unit in _units(left, right, members):
+                contraction.add([self._pair(left, right, name) for name in unit])
+            values = self._finished(contraction.finish(), same, left.outputs)
+            if own is not None:
+                self._diagonal(values).copy_(self._averaged(own.total, left.outputs))
+            found[group] = values
+        for values in found.values():
+            if not bool(values.isfinite().all()):
+                raise RangeError(
+                    f"The kernel grows beyond the range of {values.dtype}, or the model's "
+                    "gradients are not finite. Scale the inputs, or use model.double()."
+                )
+        return found
+
+    @torch.no_grad()
+    def own(self, block: Gradients) -> dict[str, Tensor]:
+        """The kernel of every sample with itself.
+
+        Args:
+            block: The samples.
+
+        Returns:
+            Name of a kernel -> (n,), or (n, o) for ``diagonal``, or (n, o, o) for ``full``.
+        """
+        found = {}
+        for group, members in self.groups.items():
+            own = self._own(block)
+            for unit in _units(block, block, members):
+                for cluster in clusters([self._pair(block, block, name) for name in unit]):
+                    for pair in cluster:
+                        own.add(pair.left, pair.weight)
+            found[group] = self._averaged(own.total, block.outputs)
+        return found
+
+    def _own(self, block: Gradients) -> Own:
+        shapes = {
+            "full": (block.samples, block.outputs, block.outputs),
+            "diagonal": (block.samples, block.outputs),
+        }
+        shape = shapes.get(self.mode.kind, (block.samples,))
+        zeros = torch.zeros(shape, dtype=block.like.dtype, device=block.like.device)
+        return Own(zeros, self.mode.kind, scratch_of(self.budget))
+
+    def _averaged(self, total: Tensor, outputs: int) -> Tensor:
+        if self.mode.kind == "mean":
+            return total / outputs
+        return total.triu() + total.triu(1).mT if self.mode.kind == "full" else total
+
+    def check(self) -> None:
+        """Refuse a model that has changed since its kernel was made.
+
+        Raises:
+            SettingsError: It is in training mode now, or has other parameters.
+        """
+        check_model(self.forward.model)
+        present = dict(self.forward.model.named_parameters())
+        for name, parameter in self.parameters.items():
+            if present.get(name) is not parameter:
+                raise SettingsError(
+                    f"The parameter {name!r} is not the one that the model had when the kernel was "
+                    "made; make a new kernel."
+                )
+
+    def size(self, inputs: Inputs) -> Size:
+        """What a kernel of such samples is made of.
+
+        Args:
+            inputs: A few samples.
+
+        Returns:
+            What blocks take, the number of outputs, and a tensor like the kernel.
+
+        Raises:
+            SettingsError: As :meth:`check`.
+        """
+        self.check()
+        kind = tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors_of(inputs))
+        if kind not in self._sizes:
+            self._sizes[kind] = self._size(self.gradients(inputs))
+        return self._sizes[kind]
+
+    def _size(self, block: Gradients) -> Size:
+        plan = block.block.plan
+        slow = sum(
+            self.parameters[name].numel() * self.parameters[name].element_size()
+            for name in plan.slow
+        )
+        each = block.like.element_size()
+        pair = each * (block.directions if self.mode.kind == "diagonal" else 1)
+        if self.mode.kind == "full":
+            pair *= block.directions**2
+        signals = block.directions * (plan.signal_bytes + slow)
+        need = Need(plan.graph_bytes, signals, plan.value_bytes, pair * len(self.groups))
+        return Size(need, block.outputs, block.like[:0])
+
+    def _plan(self, kind: object, inputs: Inputs) -> Plan:
+        if kind not in self._plans:
+            plan = learn(self.forward, self.parameters, inputs)
+            if count(inputs) < SAMPLES:
+                return plan  # learnt from copies of the samples, which tell less
+            self._plans[kind] = plan
+        return self._plans[kind]
+
+    def _pair(self, left: Gradients, right: Gradients, name: str) -> Pair:
+        weight = self.weights[name]
+        if not left.is_like(right):
+            return Pair(left.written_out(name), right.written_out(name), weight)
+        first = left.factor(name)
+        return Pair(first, first if left is right else right.factor(name), weight)
+
+    def _signals(self, outputs: Tensor, everything: Tensor, block: Block) -> dict[int, Tensor]:
+        nodes = block.plan.nodes
+        cotangents = self.mode.cotangents(outputs.detach())
+        found: dict[int, Tensor] = {}
+        for direction, cotangent in enumerate(cotangents):
+            signals = signals_at(outputs, block.graph, nodes, cotangent)
+            if len(cotangents) == 1:
+                return {node: s.unsqueeze(0) for node, s in zip(nodes, signals, strict=True)}
+            for node, signal in zip(nodes, signals, strict=True):
+                if node not in found:
+                    # The directions of a sample side by side: products want them so.
+                    rows, *rest = signal.shape or (1,)
+                    empty = signal.new_empty((rows, len(cotangents), *rest)).transpose(0, 1)
+                    found[node] = empty if signal.ndim else empty.squeeze(1)
+                found[node][direction] = signal
+        return found
+
+    def _zeros(self, left: Gradients, right: Gradients) -> Tensor:
+        rows, columns = left.samples, right.samples
+        shape = self.mode.shape(rows, columns, left.outputs)
+        if self.mode.kind == "diagonal":
+            shape = (left.outputs, rows, columns)
+        return torch.zeros(shape, dtype=left.like.dtype, device=left.like.device)
+
+    def _ordered(self, values: Tensor) -> Tensor:
+        return values.permute(1, 2, 0) if self.mode.kind == "diagonal" else values
+
+    def _finished(self, values: Tensor, same: bool, outputs: int) -> Tensor:
+        if self.mode.kind == "mean":
+            values = values / outputs
+        if same:
+            square = values
+            if self.mode.kind == "full":
+                side = values.shape[0] * values.shape[1]
+                square = values.reshape(side, side)
+            square = square.triu() + square.triu(1).mT
+            values = square.view(values.shape)
+        return self._ordered(values)
+
+    def _diagonal(self, values: Tensor) -> Tensor:
+        """The entries of pairs of equal samples: (n,), (n, o) or (n, o, o)."""
+        if self.mode.kind == "full":
+            return values.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        if self.mode.kind == "diagonal":
+            return values.diagonal(dim1=0, dim2=1).T
+        return values.diagonal()
+
+
+def _units(left: Gradients, right: Gradients, members: Sequence[str]) -> list[list[str]]:
+    """The parameters that influence both blocks, those with signals in common together."""
+    wanted = set(members)
+    known = [set(side.block.plan.fast) | set(side.slow) for side in (left, right)]
+    wanted &= known[0] & known[1]
+    units = [[name for name in unit if name in wanted] for unit in left.block.plan.units]
+    grouped = {name for unit in units for name in unit}
+    return [unit for unit in units if unit] + [[name] for name in sorted(wanted - grouped)]
+
+
+def _without_unsure(plan: Plan, signals: Mapping[int, Tensor]) -> Plan:
+    """Take the slow way where signals come back that the plan has not learnt to order."""
+    wrong = {node for node in plan.unsure & set(signals) if bool(signals[node].any())}
+    if not wrong:
+        return plan
+    names = {name for use in plan.uses if use.node in wrong for name in use.source.leaves}
+    reason = "the samples that the plan was learnt from told nothing of their order"
+    return replace(plan, slow={**dict.fromkeys(names, reason), **plan.slow})

@@ -1,0 +1,152 @@
+"""Running a model so that nothing of it changes, with the graph of its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from farfield.empirical.inputs import Inputs, as_arguments, count, mapped, tensors_of
+from farfield.empirical.outputs import OutputChoice, flattened
+from farfield.empirical.replaced import replaced
+from farfield.errors import SettingsError, UnsupportedOperation
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A model, and which of its outputs are wanted.
+
+    Attributes:
+        model: The model.
+        output: Which output tensor, if it returns several.
+    """
+
+    model: nn.Module
+    output: OutputChoice = None
+
+    def __call__(
+        self, inputs: Inputs, parameters: Sequence[tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """All outputs of every sample, (n, o), with their graph of gradients.
+
+        Args:
+            inputs: The samples.
+            parameters: Pairs of a parameter and what is to stand in its place.
+
+        Returns:
+            The outputs.
+
+        Raises:
+            UnsupportedOperation: ``forward`` draws random numbers.
+        """
+        # Copies of the buffers, for modules that change them when they are called.
+        with _surroundings(self.model, inputs):
+            values = {id(buffer): buffer.clone() for buffer in self.model.buffers()}
+            values |= {id(own): other for own, other in parameters or ()}
+            positional, named = as_arguments(mapped(inputs, _plain))
+            before = torch.get_rng_state()
+            with replaced(self.model, values):
+                result = self.model(*positional, **named)
+            if not torch.equal(before, torch.get_rng_state()):
+                raise UnsupportedOperation(
+                    "The model draws random numbers in forward, so that every call would give "
+                    "another kernel. Switch that off, such as with model.eval()."
+                )
+            return flattened(result, self.output, count(inputs))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    # Tensors of inference mode cannot be saved for gradients, their copies can.
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+@contextmanager
+def _surroundings(model: nn.Module, inputs: Inputs) -> Iterator[None]:
+    device = tensors_of(inputs)[0].device
+    devices = [device] if device.type == "cuda" else []
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    autocast = torch.autocast(device.type, enabled=False)
+    steps = _step_by_step() if recurrent else nullcontext()
+    random, inference = torch.random.fork_rng(devices=devices), torch.inference_mode(False)
+    with random, inference, torch.enable_grad(), autocast, steps:
+        yield
+
+
+@contextmanager
+def _step_by_step() -> Iterator[None]:
+    """Recurrent layers in one piece hide how they use their weights; step by step they show it."""
+    before = torch.backends.mkldnn.enabled
+    setattr(torch.backends.mkldnn, "enabled", False)  # noqa: B010 - mypy knows only its getter
+    try:
+        yield
+    finally:
+        setattr(torch.backends.mkldnn, "enabled", before)  # noqa: B010
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model whose outputs have no tangent kernel.
+
+    Args:
+        model: The model.
+
+    Raises:
+        SettingsError: Dropout or batch statistics, parameters that are complex, of half
+            precision or not initialised, or embeddings that change when they are used.
+    """
+    for name, module in model.named_modules():
+        where = f"The module {name!r} ({type(module).__name__})"
+        if module.training and _dropout(module) > 0:
+            raise SettingsError(
+                f"{where} is in training mode, where it drops units at random; call model.eval() "
+                "first."
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if module.training:
+                raise SettingsError(
+                    f"{where} is in training mode, where it ties the inputs of a batch together; "
+                    "call model.eval() first."
+                )
+            if module.running_mean is None:
+                raise SettingsError(
+                    f"{where} has no running statistics, so that it ties the inputs of a batch "
+                    "together even in eval mode; make it with track_running_stats=True."
+                )
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            if module.max_norm is not None:
+                raise SettingsError(
+                    f"{where} has max_norm={module.max_norm}, which changes its weights whenever "
+                    "it is called; a kernel must not do that. Set max_norm=None."
+                )
+            if module.scale_grad_by_freq:
+                raise SettingsError(
+                    f"{where} has scale_grad_by_freq=True, so that the gradient of one input "
+                    "depends on the others of its batch. Set it to False."
+                )
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise SettingsError(
+                f"The parameter {name!r} has no shape yet; call the model once on an input."
+            )
+        if parameter.is_complex():
+            raise SettingsError(
+                f"The parameter {name!r} is complex; only real parameters are supported. Hold its "
+                "real and imaginary parts as one real parameter (torch.view_as_complex)."
+            )
+        if parameter.dtype in _HALF:
+            raise SettingsError(
+                f"The parameter {name!r} is {parameter.dtype}, too coarse for a kernel; use "
+                "model.float() or model.double()."
+            )
+
+
+def _dropout(module: nn.Module) -> float:
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return float(module.p)
+    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+        return float(module.dropout)
+    return 0.0

@@ -1,0 +1,154 @@
+"""Which outputs of a model a kernel is of, and how they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from farfield.errors import SettingsError, UnsupportedOperation
+
+OutputChoice = int | str | None
+"""Which of several output tensors: its index or its key; ``None`` for all of them."""
+
+Outputs = str | int | Sequence[int]
+Kind = Literal["mean", "sum", "full", "diagonal"]
+_KINDS: dict[str, Kind] = {
+    "mean": "mean",
+    "sum": "sum",
+    "full": "full",
+    "diagonal": "diagonal",
+}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How the gradients of several outputs become a kernel.
+
+    Attributes:
+        kind: ``mean``: (n1, n2), the mean of the outputs' kernels; ``sum``: (n1, n2), the kernel of
+            the outputs' sum; ``full``: (n1, o, n2, o), all pairs; ``diagonal``: (n1, n2, o).
+        indices: The outputs that count; ``None`` for all.
+    """
+
+    kind: Kind
+    indices: tuple[int, ...] | None = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the kernel has one number for a pair of inputs."""
+        return self.kind in ("mean", "sum")
+
+    def chosen(self, outputs: Tensor) -> Tensor:
+        """The outputs that count, (n, o)."""
+        if self.indices is None:
+            return outputs
+        wrong = [i for i in self.indices if not -outputs.shape[1] <= i < outputs.shape[1]]
+        if wrong:
+            raise SettingsError(
+                f"outputs names {wrong[0]}, but the model has {outputs.shape[1]} outputs: indices "
+                f"go from 0 to {outputs.shape[1] - 1}."
+            )
+        return outputs[:, list(self.indices)]
+
+    def directions(self, outputs: int) -> int:
+        """How many gradients are needed of each sample."""
+        return 1 if self.kind == "sum" else outputs
+
+    def cotangents(self, outputs: Tensor) -> list[Tensor]:
+        """What to propagate back from the chosen outputs, (n, o) each."""
+        if self.kind == "sum":
+            return [torch.ones_like(outputs)]
+        found = []
+        for index in range(outputs.shape[1]):
+            cotangent = torch.zeros_like(outputs)
+            cotangent[:, index] = 1.0
+            found.append(cotangent)
+        return found
+
+    def shape(self, rows: int, columns: int, outputs: int) -> tuple[int, ...]:
+        """Of a kernel matrix."""
+        if self.kind == "full":
+            return rows, outputs, columns, outputs
+        return (rows, columns, outputs) if self.kind == "diagonal" else (rows, columns)
+
+
+def mode_of(outputs: Outputs) -> Mode:
+    """What the user's word or indices mean.
+
+    Args:
+        outputs: A word, an index, or several.
+
+    Returns:
+        The mode; of indices, the mean over them.
+
+    Raises:
+        SettingsError: It is none of these.
+    """
+    if isinstance(outputs, str):
+        if outputs in _KINDS:
+            return Mode(_KINDS[outputs])
+    elif isinstance(outputs, int):
+        return Mode("mean", (outputs,))
+    elif outputs and all(isinstance(index, int) for index in outputs):
+        return Mode("mean", tuple(outputs))
+    raise SettingsError(
+        f"outputs is {outputs!r}; choose 'mean', 'sum', 'full', 'diagonal', an index of an output "
+        "or a list of indices."
+    )
+
+
+def flattened(result: object, choice: OutputChoice, samples: int) -> Tensor:
+    """All chosen outputs of every sample side by side, (n, o).
+
+    Args:
+        result: What ``forward`` returned: a tensor, or several in a tuple, list or mapping.
+        choice: Which of several.
+        samples: Number of samples.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        SettingsError: There is no output with this index or key.
+        UnsupportedOperation: An output is not a real tensor with the samples first.
+    """
+    named = _named(result)
+    if choice is not None:
+        key = choice
+        if isinstance(choice, int) and isinstance(result, tuple | list) and choice < 0:
+            key = choice + len(result)
+        if key not in named:
+            raise SettingsError(
+                f"The model has no output {choice!r}; those it has are "
+                f"{', '.join(repr(name) for name in named) or 'none'}."
+            )
+        named = {key: named[key]}
+    named = {name: part for name, part in named.items() if part is not None}
+    way = "choose another one with output=..., if there are several."
+    for name, part in named.items():
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
+            raise UnsupportedOperation(
+                f"The output {name!r} is of type {kind}; a tangent kernel needs real tensors: {way}"
+            )
+        if part.ndim == 0 or part.shape[0] != samples:
+            raise UnsupportedOperation(
+                f"The output {name!r} has shape {tuple(part.shape)} for {samples} inputs; its "
+                f"first dimension must be the batch: {way}"
+            )
+    parts = [part.reshape(samples, -1) for part in named.values() if isinstance(part, Tensor)]
+    if not parts or not sum(part.shape[1] for part in parts):
+        raise UnsupportedOperation("The model returns no output, so it has no tangent kernel.")
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _named(result: object) -> dict[int | str, object]:
+    if isinstance(result, Mapping):
+        return dict(result)
+    if isinstance(result, tuple | list):
+        return dict(enumerate(result))
+    return {0: result}

@@ -1,0 +1,110 @@
+"""The kernel of every sample with itself, parameter by parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from farfield.empirical.factors import Factor, Outer
+from farfield.empirical.outputs import Kind
+
+
+@dataclass
+class Own:
+    """A sum over parameters of the kernels of every sample with itself.
+
+    Attributes:
+        total: Where to add: (n,); (n, o) for ``diagonal``, (n, o, o) for ``full``.
+        kind: What becomes of several outputs.
+        scratch: Bytes for intermediate arrays.
+    """
+
+    total: Tensor
+    kind: Kind
+    scratch: int
+
+    def by_gram(self, factor: Factor) -> bool:
+        """Whether the gradients of this parameter need not be written out."""
+        if not isinstance(factor, Outer):
+            return False
+        if factor.positions == 1:
+            return True
+        each = factor.signals.shape[1] * factor.rows
+        by_gram = factor.positions * (factor.columns + each)
+        return self.kind != "full" and by_gram <= each * factor.columns
+
+    def add(self, factor: Factor, weight: float) -> None:
+        """Add the share of one parameter.
+
+        Args:
+            factor: Its gradients.
+            weight: What it is multiplied with.
+        """
+        if isinstance(factor, Outer) and self.by_gram(factor):
+            self.total += weight * self._by_gram(factor)
+            return
+        for part in parts_of(factor, self.scratch):
+            self.add_part(part, weight)
+
+    def add_part(self, gradients: Tensor, weight: float) -> None:
+        """Add the share of some entries of a parameter.
+
+        Args:
+            gradients: (n, directions, entries).
+            weight: What it is multiplied with.
+        """
+        if self.kind == "full":
+            self.total += weight * (gradients @ gradients.mT)
+            return
+        squares = torch.linalg.vector_norm(gradients, dim=2).square()
+        self.total += weight * (squares if self.kind == "diagonal" else squares.sum(1))
+
+    def _by_gram(self, factor: Outer) -> Tensor:
+        n, outputs, groups, positions, _ = factor.signals.shape
+        numbers = groups * positions**2 * (1 + outputs) * factor.signals.element_size()
+        step = max(1, self.scratch // (2 * numbers))
+        found = []
+        for start in range(0, n, step):
+            signals = factor.signals[start : start + step]
+            values = signals.new_ones(())
+            if factor.values is not None:
+                part = factor.values[start : start + step]
+                values = part @ part.mT  # (n, g, t, t)
+            if self.kind == "full":  # a single position
+                flat = signals[:, :, :, 0].transpose(1, 2)  # (n, g, o, r)
+                found.append((flat @ flat.mT * values).sum(1))
+                continue
+            grams = signals @ signals.mT  # (n, o, g, t, t)
+            grams *= values if values.ndim == 0 else values.unsqueeze(1)
+            each = grams.sum((2, 3, 4))
+            found.append(each if self.kind == "diagonal" else each.sum(1))
+        return torch.cat(found)
+
+
+def part_rows(factor: Outer, scratch: int) -> int:
+    """How many rows of a parameter are written out at a time."""
+    n, directions, groups = factor.signals.shape[:3]
+    row = factor.signals.element_size() * n * directions * groups * factor.columns
+    return max(1, min(factor.rows, scratch // max(1, 2 * row)))
+
+
+def parts_of(factor: Factor, scratch: int, rows: int | None = None) -> Iterator[Tensor]:
+    """Written-out gradients, some rows of the parameter at a time.
+
+    Args:
+        factor: The gradients.
+        scratch: Bytes for them and for what is made of them.
+        rows: Rows at a time; as many as there is room for when ``None``.
+
+    Yields:
+        (n, directions, entries) of some entries.
+    """
+    if not isinstance(factor, Outer):
+        yield factor.dense()
+        return
+    step = part_rows(factor, scratch) if rows is None else rows
+    for start in range(0, factor.rows, step):
+        yield factor.part(slice(start, start + step)).dense()

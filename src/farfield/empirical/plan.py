@@ -1,0 +1,185 @@
+"""What a model does with its parameters, learnt from a few samples and then checked.
+
+The graph of a batch says which operations use a parameter, not where in them each sample stands.
+That is learnt once for every kind of graph, from batches of 3 and of 4 samples: axes whose sizes
+differ hold the samples, and the gradients of one sample's outputs, which vanish at all other
+samples, tell their order. On the same samples every rule's gradients are compared with
+autograd's own, so that a parameter is either accounted for or taken the slow way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor
+
+from farfield.empirical.block import Block, Plan, signals_at
+from farfield.empirical.factors import Outer, signals_of, size_of
+from farfield.empirical.forward import Forward
+from farfield.empirical.graph import Graph, Use, graph_of, order_of, uses_of
+from farfield.empirical.inputs import Inputs, count, rows_of
+from farfield.empirical.layout import Layout, find_layout
+from farfield.empirical.rules import find_rule
+from farfield.errors import UnsupportedOperation
+
+_VIEWS = ("View", "UnsafeView", "Transpose", "TBackward", "Permute", "Unsqueeze", "Squeeze")
+SAMPLES = 4  # of the batch that a plan is learnt from
+
+
+def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) -> Plan:
+    """Find out how a model uses its parameters.
+
+    Args:
+        forward: The model.
+        parameters: The parameters that count.
+        inputs: Samples of the kind that is to be understood.
+
+    Returns:
+        The plan for graphs of this kind.
+
+    Raises:
+        UnsupportedOperation: The outputs of one sample depend on others.
+    """
+    batch = rows_of(inputs, torch.arange(SAMPLES) % count(inputs))
+    outputs = forward(batch)
+    fewer = forward(rows_of(batch, slice(0, SAMPLES - 1)))
+    _check_alone(fewer, outputs)
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    graph, small = graph_of(outputs, names), graph_of(fewer, names)
+    if graph.skeleton != small.skeleton:
+        reason = "the operations of the model depend on the samples"
+        used = dict.fromkeys(set(graph.leaves.values()) | set(small.leaves.values()), reason)
+        return Plan(graph.skeleton, (), {}, used)
+    uses = uses_of(graph, _fixed(graph, small))
+    nodes = sorted({use.node for use in uses})
+    weights = _random_like(outputs)
+    each = [_one(outputs, graph, nodes, parameters, weights, i) for i in range(SAMPLES)]
+    layouts: dict[int, Layout] = {}
+    unsure: set[int] = set()
+    for place, node in enumerate(nodes):
+        shapes = small.shapes(node)[0], graph.shapes(node)[0]
+        found = find_layout(*shapes, [signals[place] for signals, _ in each])
+        if found.together:
+            raise _connected(graph.names[node])
+        if found.layout is not None:
+            layouts[node] = found.layout
+        if not found.sure:
+            unsure.add(node)
+    known, slow = _with_rules(graph, uses, layouts)
+    stacked = {
+        node: torch.stack([signals[place] for signals, _ in each]).sum(0, keepdim=True)
+        for place, node in enumerate(nodes)
+    }
+    graph_bytes = _bytes(graph, small, outputs)
+    plan = Plan(graph.skeleton, known, layouts, slow, frozenset(unsure), graph_bytes)
+    return _checked(plan, Block(plan, graph, stacked, SAMPLES), [own for _, own in each])
+
+
+def _fixed(graph: Graph, small: Graph) -> list[bool]:
+    """Which nodes depend on parameters alone."""
+    fixed = [False] * len(graph.nodes)
+    for number in order_of(graph):
+        alone = all(fixed[below] for below, _ in graph.inputs[number] if below >= 0)
+        constant = graph.shapes(number) == small.shapes(number)
+        if constant and not alone:
+            raise _connected(graph.names[number])
+        fixed[number] = alone and constant
+    return fixed
+
+
+def _check_alone(fewer: Tensor, outputs: Tensor) -> None:
+    """Refuse outputs that change when another sample joins the batch."""
+    difference = (outputs[: len(fewer)] - fewer).abs().max().item()
+    allowed = 10 * torch.finfo(outputs.dtype).eps ** 0.5 * outputs.abs().max().item()
+    if difference > allowed:
+        raise _connected(f"they change by {difference:.2g} with another sample in the batch")
+
+
+def _connected(where: str) -> UnsupportedOperation:
+    return UnsupportedOperation(
+        f"The outputs of one input depend on the other inputs of its batch ({where}), so they "
+        "have no kernel between single inputs. Leave out what ties a batch together, such as "
+        "statistics of a batch or attention over it."
+    )
+
+
+def _random_like(outputs: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)  # the global one stays as it is
+    drawn = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    return drawn.to(outputs)
+
+
+def _one(
+    outputs: Tensor,
+    graph: Graph,
+    nodes: Sequence[int],
+    parameters: Mapping[str, Tensor],
+    weights: Tensor,
+    sample: int,
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Signals and gradients of the weighed outputs of one sample."""
+    cotangent = torch.zeros_like(outputs)
+    cotangent[sample] = weights[sample]
+    used = {name: parameters[name] for name in sorted(set(graph.leaves.values()))}
+    found = signals_at(outputs, graph, nodes, cotangent, list(used.values()))
+    return found[: len(nodes)], dict(zip(used, found[len(nodes) :], strict=True))
+
+
+def _with_rules(
+    graph: Graph, uses: Sequence[Use], layouts: Mapping[int, Layout]
+) -> tuple[tuple[Use, ...], dict[str, str]]:
+    """The uses that have rules, and the parameters with a use that has none."""
+    slow: dict[str, str] = {}
+    for use in uses:
+        name = graph.names[use.node]
+        if use.node not in layouts:
+            reason = f"the samples stand in no order at {name}"
+        elif find_rule(name) is None:
+            reason = f"{name} has no rule"
+        else:
+            continue
+        slow |= dict.fromkeys(use.source.leaves, reason)
+    return tuple(uses), slow
+
+
+def _bytes(graph: Graph, small: Graph, outputs: Tensor) -> float:
+    """What the tensors of the graph take, for one sample."""
+    each = 0
+    for number, name in enumerate(graph.names):
+        if name.startswith(_VIEWS):
+            continue
+        for shape, less in zip(graph.shapes(number), small.shapes(number), strict=True):
+            each += prod(shape) - prod(less)
+    return float(each * outputs.element_size())
+
+
+def _checked(plan: Plan, block: Block, each: Sequence[Mapping[str, Tensor]]) -> Plan:
+    """The plan, with the slow way for parameters whose rules disagree with autograd."""
+    slow = dict(plan.slow)
+    whole = [
+        torch.stack([gradient.double().norm() for gradient in own.values()]).norm().item()
+        for own in each
+    ]
+    resolution = torch.finfo(next(iter(each[0].values())).dtype).eps ** 0.5
+    values, signals = 0.0, 0.0
+    for name in each[0]:
+        if name in slow:
+            continue
+        factor = block.factor(name)
+        if factor is None:
+            slow[name] = "a rule does not know this case"
+            continue
+        if isinstance(factor, Outer) and factor.values is not None:
+            values = max(values, size_of(factor.values) / SAMPLES)
+        signals += size_of(signals_of(factor)) / SAMPLES
+        rows = block.leaf_gradients(name)[:, 0]
+        for own, row, total in zip(each, rows, whole, strict=True):
+            wanted = own[name].flatten()
+            scale = max(wanted.double().norm().item(), 1e-3 * total)
+            if not (row - wanted).double().norm().item() <= resolution * scale:
+                slow[name] = "a rule disagreed with autograd"
+                break
+    return replace(plan, slow=slow, value_bytes=values, signal_bytes=signals)

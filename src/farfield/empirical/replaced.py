@@ -1,0 +1,53 @@
+"""A model with other tensors in place of its own, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
+    """Put other tensors into a model; at the end it holds its own again.
+
+    Unlike ``torch.func.functional_call`` this leaves modules as they were that are used several
+    times in a model, and reaches the weights of recurrent layers.
+
+    Args:
+        model: The model.
+        tensors: ``id`` of a parameter or buffer -> what is to stand in its place.
+
+    Yields:
+        Nothing.
+    """
+    changed: list[tuple[dict[str, Any], str, Tensor]] = []
+    flat: list[tuple[Any, list[Tensor]]] = []
+    # Tensors that are neither, such as the weights that hooks compute before every call.
+    loose = [(module, _loose(module)) for module in model.modules()]
+    try:
+        for module in model.modules():
+            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for table in tables:
+                for name, own in list(table.items()):
+                    if own is not None and id(own) in tensors:
+                        changed.append((table, name, own))
+                        table[name] = tensors[id(own)]
+            if isinstance(module, nn.RNNBase):
+                weights: list[Any] = module._flat_weights
+                flat.append((module, weights))
+                module._flat_weights = [tensors.get(id(weight), weight) for weight in weights]
+        yield
+    finally:
+        for table, name, own in reversed(changed):
+            table[name] = own
+        for recurrent, before in flat:
+            recurrent._flat_weights = before
+        for module, tensors_before in loose:
+            module.__dict__.update(tensors_before)
+
+
+def _loose(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}

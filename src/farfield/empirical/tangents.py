@@ -1,0 +1,73 @@
+"""How outputs change when parameters move: forward-mode derivatives of a module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Run = Callable[[Sequence[Tensor]], Tensor]
+"""Outputs of a model whose parameters have other values."""
+
+
+@lru_cache
+def load() -> None:
+    """Let PyTorch load what forward mode needs, without a word of what it will do differently."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
+
+
+def moved(run: Run, parameters: Sequence[Tensor], directions: Sequence[Tensor]) -> Tensor:
+    """The derivative of outputs along a direction of the parameters, ``J d``.
+
+    Forward-mode differentiation where every operation has it. Else the transpose of the
+    transpose: ``w -> J^T w`` is linear, and its own transpose is ``J``.
+
+    Args:
+        run: The model.
+        parameters: Where to differentiate.
+        directions: How each parameter moves; the result can be differentiated by it.
+
+    Returns:
+        A tensor like the outputs.
+    """
+    load()
+    try:
+        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+            duals = [
+                forward_ad.make_dual(parameter.detach(), direction)
+                for parameter, direction in zip(parameters, directions, strict=True)
+            ]
+            outputs = run(duals)
+            tangent = forward_ad.unpack_dual(outputs).tangent
+            return torch.zeros_like(outputs) if tangent is None else tangent
+    except NotImplementedError:
+        return _transposed_twice(run, parameters, directions)
+
+
+def _transposed_twice(
+    run: Run, parameters: Sequence[Tensor], directions: Sequence[Tensor]
+) -> Tensor:
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        leaves = [parameter.detach().requires_grad_() for parameter in parameters]
+        outputs = run(leaves)
+        cotangent = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(
+            outputs, leaves, cotangent, create_graph=True, allow_unused=True
+        )
+        products = [
+            (gradient * direction).sum()
+            for gradient, direction in zip(pulled, directions, strict=True)
+            if gradient is not None
+        ]
+        differentiable = any(direction.requires_grad for direction in directions)
+        (result,) = torch.autograd.grad(
+            torch.stack(products).sum(), cotangent, create_graph=differentiable
+        )
+    return result

@@ -1,0 +1,101 @@
+"""The kernel of a probe set, watched during training."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+from zoo import mlp, x
+
+import farfield as ff
+from farfield.errors import MissingExtraError, SettingsError
+
+
+def trained(model: nn.Module, monitor: ff.NTKMonitor, steps: int, rate: float) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    h, y = x(3), torch.randn(5, 4)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (model(h) - y).square().mean().backward()
+        optimizer.step()
+        monitor(learning_rate=rate)
+
+
+def test_measurements() -> None:
+    model = nn.Sequential(mlp(nn.BatchNorm1d), nn.Dropout(0.3))
+    probe, targets = x(3), torch.randn(5, 4)
+    monitor = ff.NTKMonitor(model, probe, targets, every=3, top=2)
+    trained(model, monitor, 7, 0.1)
+    assert all(module.training for module in model.modules())
+    model.eval()
+    kernel = ff.empirical_ntk(model, outputs="full")(probe).reshape(20, 20).double()
+    fresh = ff.NTKMonitor(model, probe, targets, top=2).moments[0]
+    values = torch.linalg.eigvalsh(kernel).flip(0)
+    assert fresh.distance == pytest.approx(0.0, abs=1e-12)
+    assert fresh.eigenvalues == pytest.approx(values[:2].tolist(), rel=1e-5)
+    assert fresh.effective_rank == pytest.approx(
+        (values.sum() ** 2 / values.square().sum()).item(), rel=1e-4
+    )
+    y = targets.flatten().double()
+    assert fresh.alignment == pytest.approx(
+        (y @ kernel @ y / kernel.norm() / (y @ y)).item(), rel=1e-4
+    )
+    assert fresh.sharpness == pytest.approx(values[0].item() / 5, rel=1e-5)
+    table = monitor.table()
+    assert list(table["step"]) == [0, 3, 6]
+    assert list(table["edge"][1:]) == [20.0, 20.0]
+    assert (table["distance"][1:] > 0).all()
+    assert {"eigenvalue_1", "eigenvalue_2", "alignment", "sharpness"} <= set(table.columns)
+
+
+def test_training_is_the_same_with_and_without() -> None:
+    results = []
+    for watched in (True, False):
+        torch.manual_seed(7)
+        model = nn.Sequential(mlp(nn.BatchNorm1d), nn.Dropout(0.3))
+        probe = x(3)
+        monitor = ff.NTKMonitor(model, probe, every=1) if watched else lambda learning_rate: None
+        trained(model, monitor, 4, 0.1)
+        results.append(model.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_an_affine_network_keeps_its_kernel() -> None:
+    model = nn.Linear(3, 4)
+    monitor = ff.NTKMonitor(model, x(3), every=1)
+    trained(model, monitor, 3, 0.5)
+    assert all(abs(moment.distance) < 1e-12 for moment in monitor.moments)
+
+
+def test_lightning(monkeypatch) -> None:
+    model = mlp()
+    monitor = ff.NTKMonitor(model, x(3), every=1)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    with pytest.raises(MissingExtraError, match=r"farfield\[lightning\]"):
+        monitor.lightning()
+    # Lightning's own base class adds hooks that do nothing.
+    package = types.ModuleType("lightning.pytorch")
+    package.Callback = type("Callback", (), {})
+    monkeypatch.setitem(sys.modules, "lightning", types.ModuleType("lightning"))
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", package)
+    callback = monitor.lightning()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    trainer = types.SimpleNamespace(optimizers=[optimizer])
+    callback.on_train_batch_end(trainer, None, None, None, 0)
+    assert [moment.edge for moment in monitor.moments] == [None, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "every is 0"),
+        ({"top": 0}, "top is 0"),
+        ({"targets": torch.zeros(4)}, "4 targets for 5"),
+        ({"targets": torch.zeros(5)}, "5 numbers in the targets and 20 outputs"),
+    ],
+)
+def test_refusals(arguments, message) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ff.NTKMonitor(mlp(), x(3), **arguments)
