@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from farfield.infinite.gram import Scaled, Variance
 from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
@@ -21,7 +21,7 @@ from farfield.infinite.limit_tensor import (
     input_tensor,
 )
 from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
-from farfield.reading import following, has_asked_for_a_shape, readable
+from farfield.reading import following, has_asked_for_a_shape, name_of, readable
 
 Variances = tuple[dict[int, Variance], dict[int, Variance]]
 
@@ -122,7 +122,7 @@ class Reader:
         with following(self._model), _copied_buffers(self._model):
             reading = self._reading(variances)
             x = input_tensor(first, second, x1.dtype, reading)
-            with _NothingRandom():  # type: ignore[no-untyped-call]
+            with _NothingRandom():
                 result = self._model(x)
             asked_shape = has_asked_for_a_shape()
             outputs = outputs_of(result, self._output)
@@ -157,22 +157,37 @@ def _copied_buffers(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = buffer
 
 
-class _NothingRandom(TorchDispatchMode):
+# Functions that draw random numbers, and those that do in training mode.
+_RANDOM = {
+    "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "gumbel_softmax",
+    "log_normal_", "multinomial", "normal", "normal_", "poisson", "rand", "rand_like", "randint",
+    "randint_like", "randn", "randn_like", "random_", "randperm", "uniform_",
+}  # fmt: skip
+_RANDOM_IN_TRAINING = {
+    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+    "rrelu",
+}  # fmt: skip
+
+
+class _NothingRandom(TorchFunctionMode):
     """Refuses functions that draw random numbers, in this thread, before they draw any."""
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self,
-        func: Any,
+        func: Callable[..., Any],
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run everything else."""
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        options, name = dict(kwargs or {}), name_of(func)
+        ruled = any(isinstance(value, LimitTensor) for value in args)
+        trains = bool(options.get("training")) and name in _RANDOM_IN_TRAINING and not ruled
+        if trains or name in _RANDOM:
             raise RULES.unsupported(
-                f"random numbers in forward ({func})", "Another call would give another kernel."
+                f"random numbers in forward ({name})", "Another call would give another kernel."
             )
-        return func(*args, **(kwargs or {}))
+        return func(*args, **options)
 
 
 def _constant(value: Any) -> Any:
