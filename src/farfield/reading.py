@@ -43,7 +43,10 @@ _PLAIN = {
     torch.numel,
     *(
         getattr(torch.Tensor, name).__get__
-        for name in ("shape", "dtype", "device", "ndim", "requires_grad", "layout", "is_cuda")
+        for name in (
+            *("shape", "dtype", "device", "ndim", "requires_grad", "layout"),
+            *("is_cuda", "is_cpu", "is_nested", "is_sparse", "is_leaf"),
+        )
     ),
 }
 
@@ -217,6 +220,14 @@ def current_module() -> str:
     module = _trail.running[-1]
     path = _trail.names.get(id(module), "")
     return f"In module {path!r} ({type(module).__name__})" if path else type(module).__name__
+
+
+def running_module() -> tuple[str, str]:
+    """Path and class of the module whose ``forward`` is running; ("", "the model") at the top."""
+    if not _trail.running:
+        return "", "the model"
+    module = _trail.running[-1]
+    return _trail.names.get(id(module), ""), type(module).__name__
 
 
 @contextmanager
