@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -196,9 +196,10 @@ def certify_model(
     shape = input_shape_of(model, input_shape)
     where = domain_of(domain, shape)
     reading, outputs = _read(model, where)
+    where = replace(where, vocabulary=reading.vocabulary)
     evaluate = _evaluator(model)
-    search = Search(evaluate, where, effort or Effort(), reading.vocabulary)
-    _check_rows(evaluate, where, reading.vocabulary)
+    search = Search(evaluate, where, effort or Effort())
+    _check_rows(evaluate, where)
     for node in outputs:
         refine(node)
     found = search.worst()
@@ -206,7 +207,7 @@ def certify_model(
     _check(bound, found)
     notes = tuple(reading.notes)
     if all(node.is_bounded for node in outputs):
-        reason = why_bounded(outputs, is_box=where.is_box or reading.vocabulary is not None)
+        reason = why_bounded(outputs, is_box=where.is_box)
         return Certificate(True, bound, Growth(0.0, (), None), reason, found, where, notes)
     output = worst_output(outputs)
     escape = search.escape()
@@ -221,19 +222,23 @@ def certify_model(
     return Certificate(verdict, bound, growth, reason, found, where, notes)
 
 
+def _does_not_run(domain: Domain, error: Exception) -> SettingsError:
+    cause = " ".join(str(error).split()).rstrip(".")
+    return SettingsError(
+        f"The model does not run on float64 inputs of shape {domain.shape}: {cause}. Give the "
+        "shape of one input, without the batch, as input_shape."
+    )
+
+
 def _bound(outputs: Sequence[Node]) -> Bound:
     lowers, uppers = [], []
     for node in outputs:
-        room = _EVALUATION * torch.where(
-            node.bounded, largest(node.lower, node.upper), 0.0
-        )
+        room = _EVALUATION * torch.where(node.bounded, largest(node.lower, node.upper), 0.0)
         lowers.append((node.lower - room)[0])
         uppers.append((node.upper + room)[0])
     if len(outputs) == 1:
         return Bound(lowers[0], uppers[0])
-    return Bound(
-        torch.cat([x.flatten() for x in lowers]), torch.cat([x.flatten() for x in uppers])
-    )
+    return Bound(torch.cat([x.flatten() for x in lowers]), torch.cat([x.flatten() for x in uppers]))
 
 
 def _check(bound: Bound, found: Found) -> None:
@@ -256,7 +261,10 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
     with following(model), torch.random.fork_rng(devices=[]):
         node = reading.add("input", lower, upper, degree, Free(is_input=True))
         before = torch.get_rng_state()
-        result = functional_call(model, _wide(model), (BoundTensor(node, reading),))
+        try:
+            result = functional_call(model, _wide(model), (BoundTensor(node, reading),))
+        except (RuntimeError, IndexError) as error:
+            raise _does_not_run(domain, error) from error
         if not torch.equal(before, torch.get_rng_state()):
             raise RULES.unsupported(
                 "random numbers in forward", "Another call would give another output."
@@ -310,7 +318,7 @@ def _evaluator(model: nn.Module) -> Evaluate:
     return evaluate
 
 
-def _check_rows(evaluate: Evaluate, domain: Domain, vocabulary: int | None) -> None:
+def _check_rows(evaluate: Evaluate, domain: Domain) -> None:
     """Refuse models whose output for one input depends on the others in the batch.
 
     Raises:
@@ -318,12 +326,15 @@ def _check_rows(evaluate: Evaluate, domain: Domain, vocabulary: int | None) -> N
     """
     generator = torch.Generator().manual_seed(0)
     shape = (3, *domain.shape)
-    if vocabulary:
-        x = torch.randint(vocabulary, shape, generator=generator)
+    if domain.vocabulary:
+        x = torch.randint(domain.vocabulary, shape, generator=generator)
     else:
         x = domain.clamp(torch.randn(shape, dtype=torch.float64, generator=generator))
     with torch.no_grad():
-        together = evaluate(x)
+        try:
+            together = evaluate(x)
+        except RuntimeError as error:
+            raise _does_not_run(domain, error) from error
         alone = torch.cat([evaluate(row[None]) for row in x]) if len(together) == 3 else None
     if alone is None or not torch.allclose(
         together, alone, rtol=_ALIKE, atol=_ALIKE, equal_nan=True

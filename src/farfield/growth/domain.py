@@ -22,10 +22,13 @@ class Domain:
     Attributes:
         lower: Least value of each entry of one input; minus infinity where there is no wall.
         upper: Largest value.
+        vocabulary: How many tokens there are, where an input is a sequence of whole numbers that
+            are looked up in a table.
     """
 
     lower: Tensor
     upper: Tensor
+    vocabulary: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,8 +51,12 @@ class Domain:
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape)) or "1"
+        if self.vocabulary:
+            return f"every input of {size} of {self.vocabulary} tokens"
         if self.is_everything:
-            return f"every input of R^({size})" if len(self.shape) > 1 else f"every input of R^{size}"
+            return (
+                f"every input of R^({size})" if len(self.shape) > 1 else f"every input of R^{size}"
+            )
         walls = int((self.lower.isfinite() | self.upper.isfinite()).sum())
         if self.is_box:
             return f"every input of a box of {size} numbers"

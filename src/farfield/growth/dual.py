@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from farfield.growth.curves import Grid
-from farfield.growth.graph import Affine, Ball, Node, Pointwise
+from farfield.growth.graph import Affine, Ball, Node, Pointwise, length
 from farfield.growth.intervals import finite, largest, rounding, support, times
 
 _STEPS = 60
@@ -107,12 +107,13 @@ class Backward:
                 for kept, now in zip(best, parameters, strict=True):
                     shape = (-1, *(1,) * (now.ndim - 1))
                     kept.copy_(torch.where(better.reshape(shape), now.detach(), kept))
-                if step < steps:
+                total = found[found.isfinite()].sum()
+                if step < steps and total.requires_grad:
                     optimiser.zero_grad()
-                    found[found.isfinite()].sum().backward()
+                    total.backward()
                     for parameter in parameters:
-                        assert parameter.grad is not None
-                        parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+                        if parameter.grad is not None:
+                            parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
                     optimiser.step()
                     schedule.step()
         count = len(slopes)
@@ -203,9 +204,12 @@ def refine(node: Node, most_rows: int = 1024) -> None:
     if not len(units) or 2 * len(units) > most_rows:
         return
     backward = Backward(node)
-    if isinstance(node.step, Affine) and all(
-        not parent.parents or isinstance(parent.step, Affine) for parent in node.parents
-    ) and not backward._units and not any(isinstance(n.step, Ball) for n in backward._order):
+    if (
+        isinstance(node.step, Affine)
+        and all(not parent.parents or isinstance(parent.step, Affine) for parent in node.parents)
+        and not backward._units
+        and not any(isinstance(n.step, Ball) for n in backward._order)
+    ):
         return  # affine functions of free values: nothing can be gained
     count = node.lower.numel()
     rows = torch.zeros(2 * len(units), count, dtype=torch.float64)
@@ -219,7 +223,9 @@ def refine(node: Node, most_rows: int = 1024) -> None:
     node.tighten(lower.reshape(node.shape), upper.reshape(node.shape))
 
 
-def pull(step: Affine, parents: Sequence[Node], rows: Tensor, *, sizes: bool = False) -> list[Tensor]:
+def pull(
+    step: Affine, parents: Sequence[Node], rows: Tensor, *, sizes: bool = False
+) -> list[Tensor]:
     """``W^T a`` for each row a, for each parent; with ``sizes`` of the absolute coefficients."""
     function = step.absolute if sizes else step.signed
     zeros = [torch.zeros(parent.shape, dtype=torch.float64) for parent in parents]
@@ -270,7 +276,7 @@ def _end(node: Node, a: Tensor) -> Tensor:
 
 
 def _highest(grid: Grid, a: Tensor, slope: Tensor) -> Tensor:
-    """max over the grid of ``a phi(y) - slope y``, unit by unit: (k, *shape)."""
+    """Max over the grid of ``a phi(y) - slope y``, unit by unit: (k, *shape)."""
     ends = a * grid.values[:, None] - slope * grid.points[:, None]
     pieces = torch.maximum(ends[:-1], ends[1:]) + a.abs() * grid.error[:, None]
     return pieces.amax(0)
@@ -297,8 +303,8 @@ def _highest_on_ball(
 
 
 def _guess(ball: Ball, a: Tensor) -> Tensor:
-    """log lambda for which the bound of a linear function on the ball would be least."""
-    size = torch.linalg.vector_norm((a * ball.gain).reshape(len(a), ball.groups, -1), dim=-1)
+    """Log lambda for which the bound of a linear function on the ball would be least."""
+    size = length((a * ball.gain).reshape(len(a), ball.groups, -1))
     return (0.3 * size / ball.radius.clamp(min=1e-300)).clamp(min=1e-30).log()
 
 

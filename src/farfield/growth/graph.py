@@ -125,7 +125,7 @@ class Ball:
             return self.radius * self.cone.longest(grouped[:, 0])
         if self.centred:
             grouped = grouped - grouped.mean(-1, keepdim=True)
-        return (torch.linalg.vector_norm(grouped, dim=-1) * self.radius).sum(-1)
+        return (length(grouped) * self.radius).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,13 @@ class Cone:
         if self.sign:
             last = inside[:, -1:] * self.sign
             inside = torch.cat([inside[:, :-1], last.clamp(min=0.0)], 1)
-        length = torch.linalg.vector_norm(inside, dim=1)
-        return length + self.leak * torch.linalg.vector_norm(rows, dim=1)
+        return length(inside) + self.leak * length(rows)
+
+
+def length(x: Tensor) -> Tensor:
+    """The Euclidean length along the last dimension."""
+    found: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return found
 
 
 Step = Free | Affine | Pointwise | Ball

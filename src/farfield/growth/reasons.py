@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -72,7 +73,9 @@ def why_unbounded(output: Node, nodes: Sequence[Node]) -> str:
         text = f"The way {_route(way)} passes no norm."
     else:
         text = f"Nothing on the way {_route(way)} bounds it."
-    fixed = [node for node in way if isinstance(node.step, Affine) and node.step.kind == "batch norm"]
+    fixed = [
+        node for node in way if isinstance(node.step, Affine) and node.step.kind == "batch norm"
+    ]
     if fixed:
         verb = "is a fixed affine map" if len(fixed) == 1 else "are fixed affine maps"
         names = _names(_name(node) for node in fixed)
@@ -94,7 +97,7 @@ def _leading(node: Node) -> list[Node]:
 def _skips(way: Sequence[Node]) -> list[str]:
     """What the sums on the way add to what is carried: names of modules."""
     names = []
-    for below, node in zip(way, way[1:], strict=False):
+    for below, node in itertools.pairwise(way):
         if not (isinstance(node.step, Affine) and node.step.kind == "add"):
             continue
         before = _ancestors(below)
@@ -169,5 +172,3 @@ def worst_output(outputs: Sequence[Node]) -> Node:
 def highest_degree(node: Node) -> float:
     """The largest degree of an unbounded unit."""
     return float(torch.where(node.bounded, 0.0, node.degree).max())
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,16 +85,13 @@ class Search:
         evaluate: The model, (n, *shape) -> (n, outputs), in float64.
         domain: Where to search.
         effort: How long.
-        vocabulary: How many tokens there are, where inputs are whole numbers.
     """
 
-    def __init__(
-        self, evaluate: Evaluate, domain: Domain, effort: Effort, vocabulary: int | None = None
-    ) -> None:
+    def __init__(self, evaluate: Evaluate, domain: Domain, effort: Effort) -> None:
         self._evaluate = evaluate
         self._domain = domain
         self._effort = effort
-        self._vocabulary = vocabulary
+        self._vocabulary = domain.vocabulary
         self._generator = torch.Generator().manual_seed(effort.seed)
         self._count = 0
         self._lower: Tensor | None = None
@@ -115,9 +112,7 @@ class Search:
         output = int(sizes.argmax())
         side = int(self._upper[output].abs() >= self._lower[output].abs())
         where = self._at.get((output, side), pool[0])
-        return Found(
-            float(sizes[output]), where, output, self._lower, self._upper, self._count
-        )
+        return Found(float(sizes[output]), where, output, self._lower, self._upper, self._count)
 
     def escape(self) -> Escape | None:
         """A ray on which an output grows without an end in sight, if one is found."""
@@ -164,10 +159,10 @@ class Search:
             x = rays.clone().requires_grad_()
             with torch.enable_grad():
                 values = self._evaluate(base + radius * x).gather(1, goals[:, None])
-                (slope,) = torch.autograd.grad(values.abs().sum(), x, allow_unused=True)
+                slope = _gradient(values.abs().sum(), x)
             if slope is None:
                 break
-            slope = self._allowed(slope.nan_to_num(0.0, 0.0, 0.0))
+            slope = self._allowed(slope)
             tried = self._unit(rays + size * self._unit(slope))
             found = self._values(base + radius * tried).gather(1, goals[:, None])[:, 0].abs()
             better = found > score
@@ -206,10 +201,9 @@ class Search:
             here = x.clone().requires_grad_()
             with torch.enable_grad():
                 values = self._goal(self._evaluate(here), goal, sign)
-                (slope,) = torch.autograd.grad(values.sum(), here, allow_unused=True)
+                slope = _gradient(values.sum(), here)
             if slope is None:
                 return
-            slope = slope.nan_to_num(0.0, 0.0, 0.0)
             size = x.flatten(1).norm(dim=1).clamp(min=1e-3) * step
             tried = self._near(self._domain.clamp(x + _rows(size, x) * self._unit(slope)))
             found = self._goal(self._look(tried), goal, sign)
@@ -317,6 +311,14 @@ class Search:
         self._lower = torch.minimum(self._lower, least.values)
         self._upper = torch.maximum(self._upper, most.values)
         return values
+
+
+def _gradient(value: Tensor, x: Tensor) -> Tensor | None:
+    """The gradient, with 0 where it is no number; nothing if the function is flat everywhere."""
+    if not value.requires_grad:
+        return None
+    found: Sequence[Tensor | None] = torch.autograd.grad(value, x, allow_unused=True)
+    return None if found[0] is None else found[0].nan_to_num(0.0, 0.0, 0.0)
 
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:

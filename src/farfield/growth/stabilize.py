@@ -67,9 +67,7 @@ def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
 def _insert(model: nn.Module, name: str) -> None:
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    norm = nn.LayerNorm(
-        layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype
-    )
+    norm = nn.LayerNorm(layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
     path, _, own = name.rpartition(".")
     parent = model.get_submodule(path)
     if type(parent) is nn.Sequential and own.isdigit():

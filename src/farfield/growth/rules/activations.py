@@ -160,7 +160,7 @@ def tanh(x: BoundTensor) -> BoundTensor:
 
 @RULES.register(F.tanhshrink)
 def tanhshrink(x: BoundTensor) -> BoundTensor:
-    """y - tanh(y)."""
+    """The rest ``y - tanh(y)``."""
     bend = fading(0.77, lambda m: 8.0 * torch.exp(-2.0 * m))
     return apply(x, smooth(F.tanhshrink, "tanhshrink", -_INF, _INF, bend))
 
@@ -187,9 +187,7 @@ def silu(x: BoundTensor) -> BoundTensor:
 @RULES.register(F.mish)
 def mish(x: BoundTensor) -> BoundTensor:
     """Mish."""
-    return apply(
-        x, smooth(F.mish, "mish", 0.0, _INF, constant_bend(0.65), turns=(-1.1924312145,))
-    )
+    return apply(x, smooth(F.mish, "mish", 0.0, _INF, constant_bend(0.65), turns=(-1.1924312145,)))
 
 
 @RULES.register(F.softplus)
@@ -262,7 +260,7 @@ def selu(x: BoundTensor) -> BoundTensor:
 
 @RULES.register(F.softsign)
 def softsign(x: BoundTensor) -> BoundTensor:
-    """y / (1 + |y|): |phi''| = 2 / (1 + |y|)^3."""
+    """The quotient ``y / (1 + |y|)``: |phi''| = 2 / (1 + |y|)^3."""
     bend = fading(2.0, lambda m: 2.0 / (1.0 + m) ** 3)
     curve = smooth(F.softsign, "softsign", -1.0, 1.0, bend, kinks=(0.0,), least=-1.0, most=1.0)
     return apply(x, curve)
@@ -305,7 +303,7 @@ def hardshrink(x: BoundTensor, lambd: float = 0.5) -> BoundTensor:
 
 @RULES.register(F.threshold)
 def threshold(x: BoundTensor, threshold: float, value: float) -> BoundTensor:
-    """y above the threshold, else a value: it may jump."""
+    """The argument above the threshold, else a value: it may jump."""
     at, low = float(threshold), float(value)
     curve = Curve("threshold", lambda u: F.threshold(u, at, low), low, _INF, kinks=(at,))
     return apply(x, curve)
@@ -321,9 +319,7 @@ def sign(x: BoundTensor) -> BoundTensor:
 def heaviside(x: BoundTensor, values: Tensor) -> BoundTensor:
     """The unit step, which jumps."""
     at = constant(values)
-    return apply(
-        x, Curve("heaviside", lambda u: torch.heaviside(u, at), 0.0, 1.0, kinks=(0.0,))
-    )
+    return apply(x, Curve("heaviside", lambda u: torch.heaviside(u, at), 0.0, 1.0, kinks=(0.0,)))
 
 
 @RULES.register(torch.sin, torch.Tensor.sin)
@@ -352,9 +348,7 @@ def _wave(
     refine(x.node)
     if bool((x.node.lower < -near).any() or (x.node.upper > near).any()):
         return x.hull(name, -torch.ones_like(x.node.lower), torch.ones_like(x.node.lower), 0.0)
-    curve = smooth(
-        value, name, -1.0, 1.0, constant_bend(1.0), turns=turns, least=-1.0, most=1.0
-    )
+    curve = smooth(value, name, -1.0, 1.0, constant_bend(1.0), turns=turns, least=-1.0, most=1.0)
     return apply(x, curve)
 
 
@@ -457,7 +451,8 @@ def power(x: BoundTensor, exponent: float | Tensor) -> BoundTensor:
 
     even = degree % 2 == 0
     curve = Curve(
-        "pow", lambda u: u**degree, _INF if even else -_INF, _INF, degree, degree,
+        "square" if degree == 2 else "pow", lambda u: u**degree,
+        _INF if even else -_INF, _INF, degree, degree,
         kinks=(0.0,), bend=bend, least=0.0 if even else -_INF,
     )  # fmt: skip
     return apply(x, curve)

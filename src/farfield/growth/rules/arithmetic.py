@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from farfield.growth.balls import recognised
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 from farfield.growth.dual import refine
 from farfield.growth.intervals import product
@@ -58,6 +59,9 @@ def mul(a: Operand, b: Operand) -> BoundTensor:
         return scaled(a, constant(b), "mul")
     if a.node is b.node:
         return power(a, 2)
+    for value, factor in ((a, b), (b, a)):
+        if (norm := recognised(value, factor)) is not None:
+            return norm
     refine(a.node)
     refine(b.node)
     lower, upper = product((a.node.lower, a.node.upper), (b.node.lower, b.node.upper))

@@ -13,7 +13,6 @@ from farfield.growth.dual import refine
 from farfield.growth.graph import Free
 from farfield.growth.intervals import rounding, tidy
 from farfield.growth.rules.arithmetic import neg
-from farfield.growth.rules.linear import _weighted as weighted
 from farfield.growth.rules.linear import linear
 
 
@@ -209,15 +208,11 @@ def multi_head_attention(
     assert isinstance(out, BoundTensor)
     weights = None
     if need_weights:
-        shape = (int(value.shape[1]), int(query.shape[0]), int(value.shape[0]))
-        if not average_attn_weights:
-            shape = (shape[0], num_heads, *shape[1:])
+        batch, heads_shown = int(value.shape[1]), [] if average_attn_weights else [num_heads]
+        shape = [batch, *heads_shown, int(query.shape[0]), int(value.shape[0])]
         zero = torch.zeros(shape, dtype=torch.float64)
         weights = query.hull("attention weights", zero, zero + 1, 0.0, [key], simplex=True)
     return out, weights
-
-
-__all__ = ["weighted"]
 
 
 @RULES.register(F.embedding)
@@ -232,6 +227,4 @@ def embedding(
     if isinstance(tokens.node.step, Free) and tokens.node.step.is_input:
         tokens.reading.vocabulary = min(tokens.reading.vocabulary or len(table), len(table))
     shape = (*tokens.shape, table.shape[-1])
-    return tokens.hull(
-        "embedding", table.amin(0).expand(shape), table.amax(0).expand(shape), 0.0
-    )
+    return tokens.hull("embedding", table.amin(0).expand(shape), table.amax(0).expand(shape), 0.0)

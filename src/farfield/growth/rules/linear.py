@@ -74,9 +74,10 @@ def _convolution(function: Callable[..., Tensor], name: str) -> None:
     RULES.register(function)(rule)
 
 
-for _function in (F.conv1d, F.conv2d, F.conv3d):
-    _convolution(_function, str(_function.__name__))
-for _function in (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d):
+_CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (
+    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+)  # fmt: skip
+for _function in _CONVOLUTIONS:
     _convolution(_function, str(_function.__name__))
 
 
@@ -87,7 +88,7 @@ for _function in (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d):
 def matmul(a: BoundTensor | Tensor, b: BoundTensor | Tensor) -> BoundTensor:
     """A matrix product, of which one factor or both may depend on the input."""
     if isinstance(a, BoundTensor) and isinstance(b, BoundTensor):
-        return _weighted(a, b) if a.node.simplex else _both(a, b)
+        return weighted(a, b) if a.node.simplex else _both(a, b)
     if isinstance(a, BoundTensor):
         positive, negative = split(constant(b))
         return a.affine(
@@ -167,7 +168,7 @@ def _both(a: BoundTensor, b: BoundTensor) -> BoundTensor:
     return a.hull("matmul", low, high, a.highest_degree + b.highest_degree, [b])
 
 
-def _weighted(weights: BoundTensor, values: BoundTensor) -> BoundTensor:
+def weighted(weights: BoundTensor, values: BoundTensor) -> BoundTensor:
     """Means with weights of at least 0 that sum to 1: they stay between the values."""
     refine(values.node)
     node = values.node

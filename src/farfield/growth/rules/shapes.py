@@ -19,7 +19,7 @@ _MOVING: tuple[Callable[..., Any], ...] = (
     torch.unsqueeze, torch.Tensor.unsqueeze, torch.permute, torch.Tensor.permute,
     torch.transpose, torch.Tensor.transpose, torch.movedim, torch.Tensor.movedim,
     torch.swapaxes, torch.Tensor.swapaxes, torch.swapdims, torch.Tensor.swapdims,
-    torch.t, torch.Tensor.t, torch.Tensor.T.__get__, torch.Tensor.mT.__get__,
+    torch.t, torch.Tensor.t, *(getattr(torch.Tensor, name).__get__ for name in ("T", "mT")),
     torch.Tensor.expand, torch.broadcast_to, torch.Tensor.broadcast_to, torch.Tensor.expand_as,
     torch.Tensor.repeat, torch.tile, torch.Tensor.tile, torch.repeat_interleave,
     torch.Tensor.repeat_interleave, torch.Tensor.__getitem__, torch.narrow, torch.Tensor.narrow,
@@ -111,7 +111,8 @@ def dropout(x: BoundTensor, p: float = 0.5, training: bool = False) -> BoundTens
     """
     if training and p > 0:
         raise RULES.unsupported(
-            "dropout in training mode", "Call model.eval() first: a certificate is of the eval mode."
+            "dropout in training mode",
+            "Call model.eval() first: a certificate is of the eval mode.",
         )
     return x
 
@@ -192,11 +193,14 @@ def pad(
 
 
 @RULES.register(F.interpolate)
-def interpolate(x: BoundTensor, *args: Any, mode: str = "nearest", **options: Any) -> BoundTensor:
+def interpolate(
+    x: BoundTensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    **options: Any,
+) -> BoundTensor:  # fmt: skip
     """Upsampling and downsampling with weights of at least 0."""
     if mode not in ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "area"):
         raise RULES.unsupported(f"interpolate with mode {mode!r}", "Its weights may be negative.")
-    return x.affine("interpolate", lambda u: F.interpolate(u, *args, mode=mode, **options))
+    return x.affine("interpolate", lambda u: F.interpolate(u, size, scale_factor, mode, **options))
 
 
 @RULES.register(torch.zeros_like, torch.ones_like)
