@@ -131,16 +131,15 @@ def draw(seed: int, *, trained: bool) -> Case:
 
 def _norm(chance: random.Random, width: int) -> nn.Module:
     eps = chance.choice([1e-5, 1e-5, 0.0, 1e-2, 10.0])
-    return chance.choice(
-        [
-            lambda: nn.LayerNorm(width, eps=eps),
-            lambda: nn.LayerNorm(width, elementwise_affine=False),
-            lambda: nn.RMSNorm(width, eps=eps),
-            lambda: HandNorm(width),
-            lambda: nn.BatchNorm1d(width),
-            lambda: nn.Identity(),
-        ]
-    )()
+    makers: list[Callable[[], nn.Module]] = [
+        lambda: nn.LayerNorm(width, eps=eps),
+        lambda: nn.LayerNorm(width, elementwise_affine=False),
+        lambda: nn.RMSNorm(width, eps=eps),
+        lambda: HandNorm(width),
+        lambda: nn.BatchNorm1d(width),
+        lambda: nn.Identity(),
+    ]
+    return chance.choice(makers)()
 
 
 def mlp(chance: random.Random) -> Case:

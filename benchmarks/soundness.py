@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from random_networks import Case, draw
 from torch import nn
 
 import farfield as ff
 from farfield.growth import Certificate, Effort, certify_model
+from random_networks import Case, draw
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,7 @@ from farfield.growth import rules
 from farfield.growth.bound_tensor import RULES, BoundTensor, Reading
 from farfield.growth.domain import Domain, DomainChoice, domain_of, input_shape_of
 from farfield.growth.dual import refine
+from farfield.growth.evaluate import Evaluate, evaluator, tensors_of, wide_state
 from farfield.growth.graph import Free, Node
 from farfield.growth.intervals import largest
 from farfield.growth.reasons import (
@@ -25,7 +26,7 @@ from farfield.growth.reasons import (
     why_unbounded,
     worst_output,
 )
-from farfield.growth.search import Effort, Escape, Evaluate, Found, Search
+from farfield.growth.search import Effort, Escape, Found, Search
 from farfield.reading import following
 
 __all__ = ["Bound", "Certificate", "Growth", "certify_model", "rules"]
@@ -197,7 +198,7 @@ def certify_model(
     where = domain_of(domain, shape)
     reading, outputs = _read(model, where)
     where = replace(where, vocabulary=reading.vocabulary)
-    evaluate = _evaluator(model)
+    evaluate = evaluator(model)
     search = Search(evaluate, where, effort or Effort())
     _check_rows(evaluate, where)
     for node in outputs:
@@ -262,7 +263,7 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
         node = reading.add("input", lower, upper, degree, Free(is_input=True))
         before = torch.get_rng_state()
         try:
-            result = functional_call(model, _wide(model), (BoundTensor(node, reading),))
+            result = functional_call(model, wide_state(model), (BoundTensor(node, reading),))
         except (RuntimeError, IndexError) as error:
             raise _does_not_run(domain, error) from error
         if not torch.equal(before, torch.get_rng_state()):
@@ -270,7 +271,7 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
                 "random numbers in forward", "Another call would give another output."
             )
     outputs = []
-    for name, value in _tensors(result):
+    for name, value in tensors_of(result):
         if not isinstance(value, BoundTensor):
             raise SettingsError(
                 f"The {name} of forward does not depend on the input, or is no tensor; a "
@@ -283,39 +284,6 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
             )
         outputs.append(value.node)
     return reading, outputs
-
-
-def _wide(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers in float64; copies, so that reading changes nothing."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {
-        name: value.detach().to("cpu", torch.float64 if value.is_floating_point() else value.dtype)
-        .clone()
-        for name, value in named
-    }  # fmt: skip
-
-
-def _tensors(result: object) -> list[tuple[str, object]]:
-    """The outputs of a model, named, as far as they are tensors."""
-    if isinstance(result, Mapping):
-        return [(f"output {key!r}", value) for key, value in result.items() if value is not None]
-    if isinstance(result, tuple | list):
-        return [(f"output {i}", value) for i, value in enumerate(result) if value is not None]
-    return [("output", result)]
-
-
-def _evaluator(model: nn.Module) -> Evaluate:
-    state = _wide(model)
-
-    def evaluate(x: Tensor) -> Tensor:
-        values = [
-            value.flatten(1)
-            for _, value in _tensors(functional_call(model, state, (x,)))
-            if isinstance(value, Tensor)
-        ]
-        return torch.cat(values, 1)
-
-    return evaluate
 
 
 def _check_rows(evaluate: Evaluate, domain: Domain) -> None:

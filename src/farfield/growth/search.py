@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from farfield.growth.domain import Domain
-
-Evaluate = Callable[[Tensor], Tensor]
+from farfield.growth.evaluate import Evaluate
 
 _RADII = (1e3, 1e6, 1e9, 1e12)
 _CHUNK = 1024
