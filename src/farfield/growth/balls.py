@@ -21,7 +21,7 @@ def normalised(
     x: BoundTensor,
     kind: str,
     groups: int,
-    eps: float,
+    eps: float | int,
     weight: Tensor | None,
     bias: Tensor | None,
     *,

@@ -126,7 +126,7 @@ class BoundTensor(AbstractTensor):
         operation: str,
         plus: LinearMap | None,
         minus: LinearMap | None = None,
-        offset: Tensor | float = 0.0,
+        offset: Tensor | float | int = 0.0,
         *,
         others: Sequence[BoundTensor] = (),
         terms: int | None = None,
@@ -167,7 +167,7 @@ class BoundTensor(AbstractTensor):
         operation: str,
         lower: Tensor,
         upper: Tensor,
-        degree: Tensor | float,
+        degree: Tensor | float | int,
         others: Sequence[BoundTensor] = (),
         *,
         simplex: bool = False,
@@ -190,7 +190,7 @@ def _expanded(part: LinearMap | None, shape: torch.Size) -> LinearMap | None:
     return lambda *values: part(*values).expand(shape)
 
 
-def constant(value: Tensor | float) -> Tensor:
+def constant(value: Tensor | float | int) -> Tensor:
     """A number or tensor of the model, as float64 without its history."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", torch.float64)

@@ -14,7 +14,7 @@ from farfield.growth.intervals import UNIT
 _EVEN, _DENSE = 17, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5)  # points of a grid for smooth functions
 _LIBRARY = 16.0 * UNIT  # relative error of an elementary function, generously
 
-Number = float | Tensor
+Number = float | int | Tensor
 Bend = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -34,6 +34,7 @@ class Curve:
         bend: A bound on |phi''| between a and b, which have no kink between them; ``None`` where
             lines above and below are not wanted.
         slack: An absolute error of ``value``.
+        jump: By how much the value itself may jump at a kink, where ``bend`` is given.
         least: No value is below; rounding cannot go there.
         most: No value is above.
     """
@@ -42,14 +43,15 @@ class Curve:
     value: Callable[[Tensor], Tensor]
     left: Number
     right: Number
-    left_power: float = 1.0
-    right_power: float = 1.0
-    kinks: tuple[float, ...] = ()
-    turns: tuple[float, ...] = ()
+    left_power: float | int = 1.0
+    right_power: float | int = 1.0
+    kinks: tuple[float | int, ...] = ()
+    turns: tuple[float | int, ...] = ()
     bend: Bend | None = None
-    slack: float = 0.0
-    least: float = -math.inf
-    most: float = math.inf
+    slack: float | int = 0.0
+    jump: float | int = 0.0
+    least: float | int = -math.inf
+    most: float | int = math.inf
 
     def interval(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Least and largest value on each interval."""
@@ -69,7 +71,7 @@ class Curve:
         infinite = ends.isinf()
         return torch.where(infinite, limit, self.value(torch.where(infinite, 0.0, ends)))
 
-    def _rounded(self, values: Tensor, direction: float) -> Tensor:
+    def _rounded(self, values: Tensor, direction: float | int) -> Tensor:
         margin = _LIBRARY * values.abs() + self.slack
         moved = torch.where(values.isinf(), values, values + direction * margin)
         return moved.clamp(self.least, self.most)
@@ -98,6 +100,7 @@ class Curve:
             fixed += [*_DENSE, *(-point for point in _DENSE if point)]
         shape = (-1, *(1,) * lower.ndim)
         points = lower + even.reshape(shape) * (upper - lower)
+        points[0], points[-1] = lower, upper  # to the last bit: nothing may lie outside
         inner = torch.tensor(fixed, dtype=torch.float64).reshape(shape)
         inner = torch.minimum(torch.maximum(inner, lower), upper)  # those outside do no harm
         points = torch.cat([points, inner]).sort(0).values.clamp(lower, upper)
@@ -105,7 +108,7 @@ class Curve:
         left, right = points[:-1], points[1:]
         error = self.bend(left, right) * (right - left).square() / 8.0
         size = torch.maximum(values[:-1].abs(), values[1:].abs())
-        return Grid(points, values, error + _LIBRARY * size + self.slack)
+        return Grid(points, values, error + _LIBRARY * size + self.slack + self.jump)
 
     def _is_smooth(self, like: Tensor) -> bool:
         one = torch.ones((), dtype=like.dtype)
@@ -140,12 +143,12 @@ def straight(a: Tensor, b: Tensor) -> Tensor:
     return torch.zeros_like(a)
 
 
-def constant_bend(most: float) -> Bend:
+def constant_bend(most: float | int) -> Bend:
     """A bound on |phi''| that holds everywhere."""
     return lambda a, b: torch.full_like(a, most)
 
 
-def fading(most: float, tail: Callable[[Tensor], Tensor]) -> Bend:
+def fading(most: float | int, tail: Callable[[Tensor], Tensor]) -> Bend:
     """A bound ``min(most, tail(m))`` on |phi''| where |y| >= m, with ``tail`` decreasing."""
 
     def bend(a: Tensor, b: Tensor) -> Tensor:

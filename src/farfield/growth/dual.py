@@ -34,6 +34,8 @@ from farfield.growth.intervals import finite, largest, rounding, support, times
 
 _STEPS = 60
 _RATE = 0.15
+_PATIENCE = 10  # gradient steps that must gain something
+_GAIN = 1e-4
 _BUDGET = 4_000_000  # entries of the largest array of a pass; more rows are done in parts
 _WORK = 4_000_000_000  # entries of all passes together; beyond, fewer gradient steps are made
 
@@ -94,7 +96,7 @@ class Backward:
     def _improved(self, rows: Tensor, steps: int) -> Tensor:
         slopes, weights = self._start(rows)
         best = [x.detach().clone() for x in (*slopes.values(), *weights.values())]
-        values = rows.new_full((len(rows),), math.inf)
+        values = before = rows.new_full((len(rows),), math.inf)
         parameters = [x.requires_grad_() for x in (*slopes.values(), *weights.values())]
         if parameters:
             optimiser = torch.optim.Adam(parameters, lr=_RATE)
@@ -103,6 +105,10 @@ class Backward:
                 with torch.enable_grad():
                     found, _ = self._pass(rows, slopes, weights, audit=False)
                 better = found < values
+                if step % _PATIENCE == 0:
+                    if _settled(before, values):
+                        break
+                    before = values
                 values = torch.where(better, found.detach(), values)
                 for kept, now in zip(best, parameters, strict=True):
                     shape = (-1, *(1,) * (now.ndim - 1))
@@ -300,6 +306,11 @@ def _highest_on_ball(
     value = value + steep * (at - left) - own * (at - ball.bias).square()
     value = value + a.abs() * grid.error[:, None]
     return value.amax(0).flatten(1).sum(1)
+
+
+def _settled(before: Tensor, now: Tensor) -> bool:
+    """Whether no bound has become much better."""
+    return bool((before - now <= _GAIN * now.abs()).all())
 
 
 def _guess(ball: Ball, a: Tensor) -> Tensor:

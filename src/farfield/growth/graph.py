@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from farfield.growth.curves import Curve
-from farfield.growth.intervals import finite, largest, widened
+from farfield.growth.intervals import finite, rounding, tidy
 
 LinearMap = Callable[..., Tensor]
 
@@ -213,22 +213,24 @@ class Node:
 def affine_interval(step: Affine, parents: Sequence[Node]) -> tuple[Tensor, Tensor]:
     """The interval of an affine function of values with known intervals."""
     lows, highs = [p.lower for p in parents], [p.upper for p in parents]
-    low, high = _ends(step, lows, highs)
-    size = step.absolute(*(largest(finite(a), finite(b)) for a, b in zip(lows, highs, strict=True)))
-    return widened(low, high, size + step.offset.abs(), step.terms)
+    low, low_size = _end(step, lows, highs, -math.inf)
+    high, high_size = _end(step, highs, lows, math.inf)
+    margin = rounding(step.terms)
+    return tidy(low - margin * low_size, high + margin * high_size)
 
 
-def _ends(step: Affine, lows: list[Tensor], highs: list[Tensor]) -> tuple[Tensor, Tensor]:
-    low = high = step.offset
-    for part, first, second in ((step.plus, lows, highs), (step.minus, highs, lows)):
-        if part is None:
-            continue
-        sign = 1.0 if part is step.plus else -1.0
-        low = low + sign * part(*map(finite, first))
-        high = high + sign * part(*map(finite, second))
-        low = torch.where(_infinite(part, first), -math.inf, low)
-        high = torch.where(_infinite(part, second), math.inf, high)
-    return low, high
+def _end(
+    step: Affine, straight: list[Tensor], crossed: list[Tensor], limit: float
+) -> tuple[Tensor, Tensor]:
+    """One end of the interval, and the sum of the sizes of its terms."""
+    end, size = step.offset, step.offset.abs()
+    for part, values, sign in ((step.plus, straight, 1.0), (step.minus, crossed, -1.0)):
+        if part is not None:
+            known = [finite(value) for value in values]
+            end = end + sign * part(*known)
+            size = size + part(*(value.abs() for value in known))
+            end = torch.where(_infinite(part, values), limit, end)
+    return end, size
 
 
 def _infinite(part: LinearMap, values: list[Tensor]) -> Tensor:

@@ -28,14 +28,6 @@ def tidy(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
-def widened(
-    lower: Tensor, upper: Tensor, size: Tensor | float, terms: int = 1
-) -> tuple[Tensor, Tensor]:
-    """The interval with its rounding; ``size`` is the sum of the sizes of all terms."""
-    margin = rounding(terms) * size
-    return tidy(lower - margin, upper + margin)
-
-
 def largest(lower: Tensor, upper: Tensor) -> Tensor:
     """The largest size of a number in each interval."""
     return torch.maximum(lower.abs(), upper.abs())

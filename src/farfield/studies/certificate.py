@@ -246,13 +246,16 @@ def _figures(result: Result) -> tuple[Figure, ...]:
     escape = cert.growth.found
     output = cert.worst_found.output if escape is None else escape.output
     row = result.metrics.iloc[output]
-    proven = " The band is what is proven." if cert.bounded else ""
+    told = (
+        " The band is what is proven."
+        if cert.bounded
+        else " The vertical axis is linear between -1 and 1, and logarithmic beyond."
+    )
     return (
         Figure(
             "rays",
             f"Output {output} along rays from the origin: the one through the worst input found, "
-            f"and {_OTHER_RAYS} random ones. Both axes are logarithmic, the vertical one linear "
-            f"between -1 and 1.{proven}",
+            f"and {_OTHER_RAYS} random ones.{told}",
             functools.partial(
                 certificate_figures.rays,
                 frame=result.predictions,

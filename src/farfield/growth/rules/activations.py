@@ -35,10 +35,10 @@ def apply(x: BoundTensor, curve: Curve) -> BoundTensor:
 def smooth(
     function: Callable[[Tensor], Tensor],
     name: str,
-    left: float,
-    right: float,
+    left: float | int,
+    right: float | int,
     bend: Bend | None,
-    **options: float | tuple[float, ...],
+    **options: float | int | tuple[float | int, ...],
 ) -> Curve:
     """A curve whose values are rounded near its zeros."""
     return Curve(name, function, left, right, bend=bend, slack=_SLACK, **options)  # type: ignore[arg-type]
@@ -57,14 +57,17 @@ def relu6(x: BoundTensor) -> BoundTensor:
 
 
 @RULES.register(F.leaky_relu, torch._C._nn.leaky_relu)
-def leaky_relu(x: BoundTensor, negative_slope: float = 0.01) -> BoundTensor:
+def leaky_relu(x: BoundTensor, negative_slope: float | int = 0.01) -> BoundTensor:
     """LeakyReLU."""
     return _two_slopes(x, torch.tensor(float(negative_slope), dtype=torch.float64), "leaky_relu")
 
 
 @RULES.register(F.rrelu, torch.rrelu)
 def rrelu(
-    x: BoundTensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False
+    x: BoundTensor,
+    lower: float | int = 1.0 / 8,
+    upper: float | int = 1.0 / 3,
+    training: bool = False,
 ) -> BoundTensor:
     """RReLU in eval mode: its mean slope."""
     if training:
@@ -100,7 +103,9 @@ def absolute(x: BoundTensor) -> BoundTensor:
 
 
 @RULES.register(F.hardtanh, torch._C._nn.hardtanh)
-def hardtanh(x: BoundTensor, min_val: float = -1.0, max_val: float = 1.0) -> BoundTensor:
+def hardtanh(
+    x: BoundTensor, min_val: float | int = -1.0, max_val: float | int = 1.0
+) -> BoundTensor:
     """Cut off below and above."""
     return clamp(x, min_val, max_val)
 
@@ -108,8 +113,8 @@ def hardtanh(x: BoundTensor, min_val: float = -1.0, max_val: float = 1.0) -> Bou
 @RULES.register(torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip)
 def clamp(
     x: BoundTensor,
-    min: float | Tensor | None = None,  # noqa: A002 - PyTorch's names
-    max: float | Tensor | None = None,  # noqa: A002
+    min: float | int | Tensor | None = None,  # noqa: A002 - PyTorch's names
+    max: float | int | Tensor | None = None,  # noqa: A002
 ) -> BoundTensor:
     """Cut off below and above."""
     if isinstance(min, Tensor) or isinstance(max, Tensor):
@@ -128,13 +133,13 @@ def clamp(
 
 
 @RULES.register(torch.clamp_min, torch.Tensor.clamp_min)
-def clamp_min(x: BoundTensor, min: float | Tensor) -> BoundTensor:  # noqa: A002
+def clamp_min(x: BoundTensor, min: float | int | Tensor) -> BoundTensor:  # noqa: A002
     """Cut off below."""
     return clamp(x, min=min)
 
 
 @RULES.register(torch.clamp_max, torch.Tensor.clamp_max)
-def clamp_max(x: BoundTensor, max: float | Tensor) -> BoundTensor:  # noqa: A002
+def clamp_max(x: BoundTensor, max: float | int | Tensor) -> BoundTensor:  # noqa: A002
     """Cut off above."""
     return clamp(x, max=max)
 
@@ -191,7 +196,7 @@ def mish(x: BoundTensor) -> BoundTensor:
 
 
 @RULES.register(F.softplus)
-def softplus(x: BoundTensor, beta: float = 1.0, threshold: float = 20.0) -> BoundTensor:
+def softplus(x: BoundTensor, beta: float | int = 1.0, threshold: float | int = 20.0) -> BoundTensor:
     """Softplus: |phi''| <= beta min(1/4, exp(-beta |y|)).
 
     PyTorch goes over to the identity at threshold / beta, with a jump of at most
@@ -201,7 +206,7 @@ def softplus(x: BoundTensor, beta: float = 1.0, threshold: float = 20.0) -> Boun
     curve = Curve(
         "softplus", functools.partial(F.softplus, beta=beta, threshold=threshold), 0.0, _INF,
         kinks=(float(threshold) / b,), bend=fading(b / 4, lambda m: b * torch.exp(-b * m)),
-        slack=_SLACK / b + jump, least=0.0,
+        slack=_SLACK / b, jump=jump, least=0.0,
     )  # fmt: skip
     return apply(x, curve)
 
@@ -213,7 +218,7 @@ def logsigmoid(x: BoundTensor) -> BoundTensor:
     return apply(x, smooth(F.logsigmoid, "logsigmoid", -_INF, 0.0, bend, most=0.0))
 
 
-def _exponential_below(alpha: float, rate: float, scale: float) -> Bend:
+def _exponential_below(alpha: float | int, rate: float | int, scale: float | int) -> Bend:
     """The bend of ``scale alpha (exp(rate y) - 1)`` below 0 and of a line above."""
     size = abs(scale * alpha) * rate * rate
 
@@ -224,7 +229,7 @@ def _exponential_below(alpha: float, rate: float, scale: float) -> Bend:
 
 
 @RULES.register(F.elu, torch._C._nn.elu)
-def elu(x: BoundTensor, alpha: float = 1.0) -> BoundTensor:
+def elu(x: BoundTensor, alpha: float | int = 1.0) -> BoundTensor:
     """ELU."""
     a = float(alpha)
     curve = Curve(
@@ -235,7 +240,7 @@ def elu(x: BoundTensor, alpha: float = 1.0) -> BoundTensor:
 
 
 @RULES.register(F.celu, torch.celu)
-def celu(x: BoundTensor, alpha: float = 1.0) -> BoundTensor:
+def celu(x: BoundTensor, alpha: float | int = 1.0) -> BoundTensor:
     """CELU."""
     a = float(alpha)
     if a <= 0:
@@ -287,7 +292,7 @@ def hardswish(x: BoundTensor) -> BoundTensor:
 
 
 @RULES.register(F.softshrink)
-def softshrink(x: BoundTensor, lambd: float = 0.5) -> BoundTensor:
+def softshrink(x: BoundTensor, lambd: float | int = 0.5) -> BoundTensor:
     """Softshrink."""
     value = functools.partial(F.softshrink, lambd=lambd)
     kinks = (-float(lambd), float(lambd))
@@ -295,14 +300,14 @@ def softshrink(x: BoundTensor, lambd: float = 0.5) -> BoundTensor:
 
 
 @RULES.register(F.hardshrink, torch.hardshrink, torch.Tensor.hardshrink)
-def hardshrink(x: BoundTensor, lambd: float = 0.5) -> BoundTensor:
+def hardshrink(x: BoundTensor, lambd: float | int = 0.5) -> BoundTensor:
     """Hardshrink, which jumps."""
     value = functools.partial(F.hardshrink, lambd=lambd)
     return apply(x, Curve("hardshrink", value, -_INF, _INF, kinks=(-float(lambd), float(lambd))))
 
 
 @RULES.register(F.threshold)
-def threshold(x: BoundTensor, threshold: float, value: float) -> BoundTensor:
+def threshold(x: BoundTensor, threshold: float | int, value: float | int) -> BoundTensor:
     """The argument above the threshold, else a value: it may jump."""
     at, low = float(threshold), float(value)
     curve = Curve("threshold", lambda u: F.threshold(u, at, low), low, _INF, kinks=(at,))
@@ -335,7 +340,7 @@ def cos(x: BoundTensor) -> BoundTensor:
 
 
 def _wave(
-    x: BoundTensor, function: Callable[[Tensor], Tensor], name: str, peak: float
+    x: BoundTensor, function: Callable[[Tensor], Tensor], name: str, peak: float | int
 ) -> BoundTensor:
     """A wave: where it may turn is listed near 0; far away it is anything between -1 and 1."""
     count = 64
@@ -410,7 +415,7 @@ def reciprocal(x: BoundTensor) -> BoundTensor:
     return apply(x, Curve("reciprocal", torch.reciprocal, 0.0, 0.0))
 
 
-def _need(x: BoundTensor, name: str, least: float, *, inclusive: bool = False) -> None:
+def _need(x: BoundTensor, name: str, least: float | int, *, inclusive: bool = False) -> None:
     refine(x.node)
     low = x.node.lower
     if bool((low < least).any() if inclusive else (low <= least).any()):
@@ -427,7 +432,7 @@ def square(x: BoundTensor) -> BoundTensor:
 
 
 @RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
-def power(x: BoundTensor, exponent: float | Tensor) -> BoundTensor:
+def power(x: BoundTensor, exponent: float | int | Tensor) -> BoundTensor:
     """A power: whole ones of anything, others of what is known to be positive."""
     if isinstance(exponent, BoundTensor) or not isinstance(x, BoundTensor):
         raise RULES.unsupported("pow with an exponent computed from the input", "A number is fine.")
@@ -459,7 +464,7 @@ def power(x: BoundTensor, exponent: float | Tensor) -> BoundTensor:
 
 
 # Functions that need no more than a line: their spellings, limits and bends.
-_PLAIN: list[tuple[tuple[Callable[..., Tensor], ...], float, float, Bend | None]] = [
+_PLAIN: list[tuple[tuple[Callable[..., Tensor], ...], float | int, float | int, Bend | None]] = [
     ((torch.erf, torch.Tensor.erf, torch.special.erf), -1.0, 1.0, constant_bend(0.97)),
     ((torch.erfc, torch.Tensor.erfc, torch.special.erfc), 2.0, 0.0, constant_bend(0.97)),
     ((torch.atan, torch.Tensor.atan, torch.arctan), -math.pi / 2, math.pi / 2, constant_bend(0.65)),
@@ -467,7 +472,7 @@ _PLAIN: list[tuple[tuple[Callable[..., Tensor], ...], float, float, Bend | None]
 ]
 
 
-def _register(spellings: tuple[Callable[..., Tensor], ...], left: float, right: float,
+def _register(spellings: tuple[Callable[..., Tensor], ...], left: float | int, right: float | int,
               bend: Bend | None) -> None:  # fmt: skip
     name = str(getattr(spellings[0], "__name__", spellings[0]))
     powers = (0.0, 0.0) if name == "asinh" else (1.0, 1.0)

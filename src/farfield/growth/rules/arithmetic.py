@@ -17,7 +17,7 @@ Operand = BoundTensor | Tensor | float | int
 @RULES.register(
     torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__,
 )  # fmt: skip
-def add(a: Operand, b: Operand, *, alpha: float = 1.0) -> BoundTensor:
+def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> BoundTensor:
     """``a + alpha b``."""
     if alpha != 1:
         b = mul(b, alpha) if isinstance(b, BoundTensor) else b * alpha
@@ -30,7 +30,7 @@ def add(a: Operand, b: Operand, *, alpha: float = 1.0) -> BoundTensor:
 
 
 @RULES.register(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__)
-def sub(a: Operand, b: Operand, *, alpha: float = 1.0) -> BoundTensor:
+def sub(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> BoundTensor:
     """``a - alpha b``."""
     if isinstance(b, BoundTensor):
         return add(a, mul(b, -float(alpha)))
@@ -155,7 +155,7 @@ def where(condition: BoundTensor | Tensor, a: Operand, b: Operand) -> BoundTenso
 
 
 @RULES.register(torch.masked_fill, torch.Tensor.masked_fill)
-def masked_fill(x: BoundTensor, mask: Tensor, value: float | Tensor) -> BoundTensor:
+def masked_fill(x: BoundTensor, mask: Tensor, value: float | int | Tensor) -> BoundTensor:
     """A constant where the mask is set."""
     if isinstance(value, BoundTensor):
         raise RULES.unsupported("masked_fill with a value that depends on the input")

@@ -96,9 +96,9 @@ def scaled_dot_product_attention(
     key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: float | int = 0.0,
     is_causal: bool = False,
-    scale: float | None = None,
+    scale: float | int | None = None,
     enable_gqa: bool = False,
 ) -> BoundTensor:
     """Means of the values, whatever the weights: each output stays between them."""
@@ -155,7 +155,7 @@ def multi_head_attention(
     bias_k: Tensor | None,
     bias_v: Tensor | None,
     add_zero_attn: bool,
-    dropout_p: float,
+    dropout_p: float | int,
     out_proj_weight: Tensor,
     out_proj_bias: Tensor | None,
     training: bool = True,

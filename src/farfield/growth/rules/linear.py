@@ -111,7 +111,7 @@ def rmatmul(b: BoundTensor | Tensor, a: BoundTensor | Tensor) -> BoundTensor:
 
 @RULES.register(torch.addmm)
 def addmm(
-    shift: Tensor, a: BoundTensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0
+    shift: Tensor, a: BoundTensor, b: Tensor, *, beta: float | int = 1.0, alpha: float | int = 1.0
 ) -> BoundTensor:
     """``shift + a @ b``."""
     if beta != 1 or alpha != 1 or isinstance(shift, BoundTensor) or isinstance(b, BoundTensor):
@@ -151,8 +151,8 @@ def _both(a: BoundTensor, b: BoundTensor) -> BoundTensor:
     """The interval product of two matrices, one inner index at a time."""
     refine(a.node)
     refine(b.node)
-    low: Tensor | float = 0.0
-    high: Tensor | float = 0.0
+    low: Tensor | float | int = 0.0
+    high: Tensor | float | int = 0.0
     inner = int(a.shape[-1])
     if inner != (b.shape[-2] if b.ndim > 1 else b.shape[0]) or min(a.ndim, b.ndim) < 2:
         raise RULES.unsupported(f"matmul of {tuple(a.shape)} and {tuple(b.shape)}")

@@ -20,7 +20,7 @@ def layer_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float = 1e-5,
+    eps: float | int = 1e-5,
     cudnn_enable: bool = True,
 ) -> BoundTensor:
     r"""``g t + b`` with t = (x - mean) / sqrt(var + eps): sum t = 0 and |t|^2 <= n.
@@ -44,7 +44,7 @@ def rms_norm(
     x: BoundTensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
-    eps: float | None = None,
+    eps: float | int | None = None,
 ) -> BoundTensor:
     """``g t`` with t = x / sqrt(mean(x^2) + eps): |t|^2 <= n."""
     shape = tuple(normalized_shape)
@@ -63,7 +63,7 @@ def group_norm(
     num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float = 1e-5,
+    eps: float | int = 1e-5,
     cudnn_enabled: bool = True,
 ) -> BoundTensor:
     """LayerNorm over each group of channels and all positions."""
@@ -82,8 +82,8 @@ def instance_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
+    momentum: float | int = 0.1,
+    eps: float | int = 1e-5,
     cudnn_enabled: bool = True,
 ) -> BoundTensor:
     """LayerNorm over the positions of each channel, or an affine map with running statistics."""
@@ -98,7 +98,7 @@ def instance_norm(
 
 @RULES.register(F.normalize)
 def normalize(
-    x: BoundTensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
+    x: BoundTensor, p: float | int = 2.0, dim: int = 1, eps: float | int = 1e-12, out: None = None
 ) -> BoundTensor:
     """A vector divided by its length: |t| <= 1."""
     if p != 2 or dim % x.ndim != x.ndim - 1:
@@ -118,8 +118,8 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
+    momentum: float | int = 0.1,
+    eps: float | int = 1e-5,
     cudnn_enabled: bool = True,
 ) -> BoundTensor:
     """In eval mode a factor and a shift for each channel, which bound nothing.

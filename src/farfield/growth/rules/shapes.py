@@ -103,7 +103,7 @@ def clone(x: BoundTensor, **options: object) -> BoundTensor:
     F.dropout, torch.dropout, F.alpha_dropout, F.feature_alpha_dropout, F.dropout1d,
     F.dropout2d, F.dropout3d, torch.alpha_dropout, torch.feature_dropout,
 )  # fmt: skip
-def dropout(x: BoundTensor, p: float = 0.5, training: bool = False) -> BoundTensor:
+def dropout(x: BoundTensor, p: float | int = 0.5, training: bool = False) -> BoundTensor:
     """Nothing in eval mode.
 
     Raises:
@@ -182,7 +182,7 @@ def iterate(x: BoundTensor) -> Any:
 
 @RULES.register(F.pad)
 def pad(
-    x: BoundTensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+    x: BoundTensor, pad: Sequence[int], mode: str = "constant", value: float | int | None = None
 ) -> BoundTensor:
     """More entries around: copies, or a constant."""
     if mode != "constant":
