@@ -4,7 +4,7 @@ Run with ``make soundness`` (about an hour of one core).
 
 Random networks over all rules, half of them trained, are certified; each is then attacked with at
 least 100,000 inputs in float64: rays up to 1e12, scattered inputs, and gradient ascent on every
-output from hundreds of starts. A network without a bound is attacked along rays: it must not grow
+output from a thousand starts. A network without a bound is attacked along rays: it must not grow
 faster than the proven degree.
 """
 
@@ -43,7 +43,7 @@ def effort(outputs: int, tokens: int, least: int) -> Effort:
     """Enough for so many inputs."""
     if tokens:
         return Effort(rays=least // 8 + 1, starts=16, steps=20)
-    rays, steps, searched = max(8, least // 100), 100, min(outputs, 4)
+    rays, steps, searched = max(8, least // 100), 40, min(outputs, 4)
     starts = least // (2 * searched * steps) + 2
     return Effort(rays=rays, starts=2 * (starts // 2 + 1), steps=steps, outputs=searched)
 

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from random_networks import ACTIVATIONS
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from farfield.growth.bound_tensor import BoundTensor, Reading
 from farfield.growth.certificate import rules
 from farfield.growth.graph import Free, Pointwise
+from random_networks import ACTIVATIONS
 
 assert rules is not None  # importing them registers them
 
@@ -38,7 +38,7 @@ def boxes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_values_stay_in_the_interval(index: int) -> None:
     torch.manual_seed(index)
     module = ACTIVATIONS[index]().double().eval()
-    lower, upper = boxes(14)
+    lower, upper = boxes(8)
     _, node = pointwise(module, lower, upper)
     share = torch.linspace(0, 1, 401).double()[:, None]
     x = (lower + share * (upper - lower)).clamp(lower, upper)
@@ -46,8 +46,8 @@ def test_values_stay_in_the_interval(index: int) -> None:
     assert (values >= node.lower[0]).all()
     assert (values <= node.upper[0]).all()
     if len(node.parents) == 1 and node.parents[0].index == 0:  # one function: nearly exact
-        # What 401 points miss of an extremum is at most a bend of 1 times half a step squared.
-        room = 1e-9 + (upper - lower) ** 2 / 400**2
+        # 401 points miss an extremum by at most half a step times the slope, here below 4.
+        room = 1e-9 + (upper - lower) / 200
         jump = isinstance(module, nn.Hardshrink | nn.Threshold)
         if not jump:
             assert (node.lower[0] >= values.amin(0) - room).all()

@@ -7,7 +7,6 @@ import math
 
 import pytest
 import torch
-from random_networks import Apply
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -16,6 +15,7 @@ from farfield.growth import Effort, certify_model
 from farfield.growth.bound_tensor import RULES, BoundTensor, Reading
 from farfield.growth.certificate import rules
 from farfield.growth.graph import Free
+from random_networks import Apply
 
 assert rules is not None  # importing them registers them
 
@@ -235,7 +235,7 @@ def test_anything_else_is_refused_by_name(name: str) -> None:
 
 
 def test_an_lstm_is_refused_by_name() -> None:
-    with pytest.raises(ff.errors.UnsupportedOperation, match="LSTM.*lstm has no rule"):
+    with pytest.raises(ff.errors.UnsupportedOperation, match=r"LSTM.*lstm has no rule"):
         certify_model(nn.LSTM(3, 4, batch_first=True).eval(), (5, 3))
 
 

@@ -82,7 +82,7 @@ def ball(
     if weight is not None:
         gain = gain * constant(weight)
     if bias is not None:
-        shift = shift + (constant(bias) if bias.ndim else 0.0)
+        shift = shift + constant(bias)
     cone = _cone(x.node, centred=centred) if groups == 1 else None
     step = Ball(groups, radius, centred, gain, shift, cone, kind)
     low, high = _units(step)

@@ -36,11 +36,13 @@ class Reading:
         nodes: All values, in the order in which they were made.
         notes: What the user should know beside the verdict.
         vocabulary: How many tokens there are, where the input is looked up in a table.
+        viewed: Indices of the values of which there are views.
     """
 
     nodes: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     vocabulary: int | None = None
+    viewed: set[int] = field(default_factory=set)
 
     def add(
         self,
@@ -111,11 +113,13 @@ class BoundTensor(AbstractTensor):
         """Stand for what ``other`` stands for.
 
         Raises:
-            UnsupportedOperation: This is a view: what it is a part of would have to change too.
+            UnsupportedOperation: This is a view, or there are views of it: they would have to
+                change too.
         """
-        if self.is_view:
+        if self.is_view or self.node.index in self.reading.viewed:
             raise RULES.unsupported(
-                "an in-place function of a view", "Use the function that returns a new tensor."
+                "an in-place function of a view, or of a value with views",
+                "Use the function that returns a new tensor.",
             )
         if isinstance(other, BoundTensor):
             self.node = other.node
@@ -160,6 +164,8 @@ class BoundTensor(AbstractTensor):
         lower, upper = affine_interval(step, parents)
         degree = affine_degree(step, parents)
         node = self.reading.add(operation, lower, upper, degree, step, parents)
+        if is_view:
+            self.reading.viewed.add(self.node.index)
         return BoundTensor(node, self.reading, is_view=is_view)
 
     def hull(

@@ -169,7 +169,7 @@ class Backward:
                 value, below = self._through(unit, a, slopes, weights)
                 bound, parts = bound + value, [below]
                 if audit:
-                    margin = margin + _unit_rounding(unit, a, below)
+                    margin = margin + _unit_rounding(unit, a, below, weights.get(node.index))
             else:
                 bound, parts = bound + _end(node, a), []
                 if audit:
@@ -332,10 +332,13 @@ def _affine_rounding(step: Affine, node: Node, a: Tensor) -> Tensor:
     return rounding(max(step.terms, step.offset.numel(), a.shape[0])) * size
 
 
-def _unit_rounding(unit: _Unit, a: Tensor, below: Tensor) -> Tensor:
+def _unit_rounding(unit: _Unit, a: Tensor, below: Tensor, weight: Tensor | None) -> Tensor:
     size = times(a.abs(), largest(finite(unit.node.lower), finite(unit.node.upper)))
     size = size + times(below.abs(), largest(unit.below.lower, unit.below.upper))
-    return rounding(unit.node.lower.numel()) * 4.0 * size.flatten(1).sum(1)
+    total = size.flatten(1).sum(1)
+    if unit.ball is not None and weight is not None:
+        total = total + (weight.exp() * unit.ball.radius.square()).sum(1)
+    return rounding(unit.node.lower.numel()) * 4.0 * total
 
 
 def names(nodes: Iterable[Node]) -> list[str]:

@@ -217,12 +217,18 @@ def multi_head_attention(
 
 @RULES.register(F.embedding)
 def embedding(
-    tokens: BoundTensor, weight: Tensor, padding_idx: int | None = None, *args: object,
+    tokens: BoundTensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | int | None = None,
+    *args: object,
     **options: object,
-) -> BoundTensor:  # fmt: skip
+) -> BoundTensor:
     """A row of the table: each unit stays between the least and the largest in its column."""
     if not isinstance(tokens, BoundTensor) or isinstance(weight, BoundTensor):
         raise RULES.unsupported("embedding with a table that depends on the input")
+    if max_norm is not None:
+        raise RULES.unsupported("embedding with max_norm", "It changes the table as it is used.")
     table = constant(weight)
     if isinstance(tokens.node.step, Free) and tokens.node.step.is_input:
         tokens.reading.vocabulary = min(tokens.reading.vocabulary or len(table), len(table))

@@ -139,8 +139,8 @@ def batch_norm(
     shift = -constant(running_mean) * factor
     if bias is not None:
         shift = shift + constant(bias)
-    result = scaled(x, _channels(x, factor), "batch_norm", "batch norm")
-    return result.affine("batch_norm", lambda u: u, offset=_channels(x, shift), terms=2)
+    result = scaled(x, _one_each(x, factor), "batch_norm", "batch norm")
+    return result.affine("batch_norm", lambda u: u, offset=_one_each(x, shift), terms=2)
 
 
 @RULES.refuse(F.local_response_norm)
@@ -158,7 +158,9 @@ def _one_input(x: BoundTensor, name: str) -> None:
         raise RULES.unsupported(f"{name} of a batch that was made in forward")
 
 
-def _channels(x: BoundTensor, parameter: Tensor | None) -> Tensor:
-    if parameter is None:
-        return torch.ones(())
-    return constant(parameter).reshape(-1, *(1,) * (x.ndim - 2))
+def _channels(x: BoundTensor, parameter: Tensor | None) -> Tensor | None:
+    return None if parameter is None else _one_each(x, constant(parameter))
+
+
+def _one_each(x: BoundTensor, channels: Tensor) -> Tensor:
+    return channels.reshape(-1, *(1,) * (x.ndim - 2))

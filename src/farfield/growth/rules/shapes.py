@@ -86,11 +86,15 @@ for _function in _SUMMING:
 @RULES.register(
     torch.Tensor.contiguous, torch.Tensor.to, torch.Tensor.float, torch.Tensor.double,
     torch.Tensor.type_as, torch.Tensor.detach, torch.detach, torch.Tensor.cpu,
-    torch.Tensor.type, torch.Tensor.requires_grad_,
+    torch.Tensor.type,
 )  # fmt: skip
 def same(x: BoundTensor, *args: object, **options: object) -> BoundTensor:
-    """The same tensor: certificates are about real numbers, whatever the precision."""
-    return x
+    """The same values: certificates are about real numbers, whatever the precision.
+
+    Whether it is a copy depends on the precision, so that it counts as a view.
+    """
+    x.reading.viewed.add(x.node.index)
+    return BoundTensor(x.node, x.reading, is_view=True)
 
 
 @RULES.register(torch.Tensor.clone, torch.clone)
