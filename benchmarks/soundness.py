@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 from collections import defaultdict
@@ -153,6 +154,7 @@ def main() -> None:
     for seed in range(options.first, options.first + options.networks):
         row = attack(draw(seed, trained=seed % 20 >= 10), options.inputs)
         rows[row.name].append(row)
+        print(f"{seed} {row}", file=sys.stderr, flush=True)
         if row.exceeded:
             exceeded.append(seed)
             print(f"EXCEEDED: network {seed} ({row.name})", flush=True)

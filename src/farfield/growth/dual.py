@@ -22,14 +22,14 @@ multiplied by the largest size of what it stands before.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from farfield.growth.curves import Grid
-from farfield.growth.graph import Affine, Ball, Node, Pointwise, length
+from farfield.growth.graph import Affine, Ball, Free, Node, Pointwise, length
 from farfield.growth.intervals import finite, largest, rounding, support, times
 
 _STEPS = 60
@@ -209,14 +209,9 @@ def refine(node: Node, most_rows: int = 1024) -> None:
     units = node.bounded.flatten().nonzero().flatten()
     if not len(units) or 2 * len(units) > most_rows:
         return
+    if isinstance(node.step, Affine) and all(isinstance(p.step, Free) for p in node.parents):
+        return  # the interval is exact already
     backward = Backward(node)
-    if (
-        isinstance(node.step, Affine)
-        and all(not parent.parents or isinstance(parent.step, Affine) for parent in node.parents)
-        and not backward._units
-        and not any(isinstance(n.step, Ball) for n in backward._order)
-    ):
-        return  # affine functions of free values: nothing can be gained
     count = node.lower.numel()
     rows = torch.zeros(2 * len(units), count, dtype=torch.float64)
     positions = torch.arange(len(units))
@@ -339,8 +334,3 @@ def _unit_rounding(unit: _Unit, a: Tensor, below: Tensor, weight: Tensor | None)
     if unit.ball is not None and weight is not None:
         total = total + (weight.exp() * unit.ball.radius.square()).sum(1)
     return rounding(unit.node.lower.numel()) * 4.0 * total
-
-
-def names(nodes: Iterable[Node]) -> list[str]:
-    """Their places, each once."""
-    return list(dict.fromkeys(str(node.place) for node in nodes))
