@@ -13,7 +13,7 @@ from farfield.studies.palette import SHADE, STROKES, TRUTH
 _DECADES = 10.0 ** np.arange(-3.0, 200.0, 3.0)
 
 
-def _plain(value: float, position: float = 0.0) -> str:
+def _plain(value: float, position: float | int = 0.0) -> str:
     return f"{value:g}"  # the report's fonts set no formulas
 
 
