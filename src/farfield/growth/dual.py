@@ -131,14 +131,13 @@ class Backward:
 
     def _start(self, rows: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Slopes of the chords; lambdas for which a ball alone would be bounded best."""
-        slopes, weights = {}, {}
         count = (len(rows),)
-        for index, unit in self._units.items():
-            slopes[index] = unit.start.expand(count + unit.start.shape).clone()
-            if unit.ball is not None:
-                weights[index] = torch.full((*count, unit.ball.groups), math.nan)
-        if weights:
-            weights = {key: value.double() for key, value in weights.items()}
+        slopes = {
+            index: unit.start.expand(count + unit.start.shape).clone()
+            for index, unit in self._units.items()
+        }
+        weights: dict[int, Tensor] = {}
+        if any(unit.ball is not None for unit in self._units.values()):
             with torch.no_grad():
                 self._pass(rows, slopes, weights, audit=False)
         return slopes, weights
@@ -189,7 +188,7 @@ class Backward:
         inside = torch.where(unit.linear, a, 0.0)
         if unit.ball is None:
             return fixed + _highest(unit.grid, inside, below).flatten(1).sum(1), below
-        if index in weights and bool(weights[index].isnan().any()):
+        if index not in weights:  # the first pass, which tells how large the rows are here
             weights[index] = _guess(unit.ball, a)
         weight = weights[index].exp()
         value = _highest_on_ball(unit.grid, unit.ball, inside, below, weight, unit.linear)
