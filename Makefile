@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 
-.PHONY: help demo test lint format accuracy bench bench-peers clean
+.PHONY: help demo test lint format accuracy soundness bench bench-peers clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint    format, lint, types, floors"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make accuracy  the kernels' errors against 200 digits (a few minutes)"
+	@echo "make soundness  certificates against 100,000 adversarial inputs each (about an hour)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 
@@ -40,6 +41,9 @@ format: .venv/.ready
 
 accuracy: .venv/.ready
 	$(BIN)/python benchmarks/accuracy.py
+
+soundness: .venv/.ready
+	$(BIN)/python benchmarks/soundness.py
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py

@@ -5,6 +5,8 @@ Public names:
     gaussian_init_: Draws a network's weights and remembers their variances.
     init_variance: The variances that one layer was drawn with.
     infinite_width: The exact kernels of a model in the limit of infinite width.
+    certify: What a trained network's output can be, over every input: a proof.
+    stabilize: A copy of a network with LayerNorms inserted.
     monte_carlo: The same kernels estimated from finite networks.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
@@ -21,6 +23,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, studies, training
+    from farfield.growth import certify_model as certify
+    from farfield.growth import stabilize
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
@@ -30,15 +34,19 @@ __version__ = "0.1.0"
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
     "Kernel": "farfield.kernel",
+    "certify": "farfield.growth",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
     "mlp": "farfield.networks",
     "monte_carlo": "farfield.infinite",
+    "stabilize": "farfield.growth",
 }
+_OTHERWISE = {"certify": "certify_model"}  # what a name is called where it is defined
 
 __all__ = [
     "Kernel",
+    "certify",
     "data",
     "errors",
     "gaussian_init_",
@@ -47,6 +55,7 @@ __all__ = [
     "mlp",
     "monte_carlo",
     "report",
+    "stabilize",
     "studies",
     "training",
 ]
@@ -57,7 +66,7 @@ def __getattr__(name: str) -> object:
     if name in _ROOMS:
         return importlib.import_module(f"farfield.{name}")
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+        return getattr(importlib.import_module(_NAMES[name]), _OTHERWISE.get(name, name))
     raise AttributeError(f"module 'farfield' has no attribute {name!r}")
 
 
