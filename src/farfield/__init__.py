@@ -6,6 +6,9 @@ Public names:
     init_variance: The variances that one layer was drawn with.
     infinite_width: The exact kernels of a model in the limit of infinite width.
     monte_carlo: The same kernels estimated from finite networks.
+    KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
+    GradientFlow: Their predictions at any time of training.
+    NTKRegressor: Kernel regression as a scikit-learn estimator.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -24,12 +27,17 @@ if TYPE_CHECKING:
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
+    from farfield.regression import GradientFlow, KernelRegression
+    from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"
 
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
+    "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
+    "KernelRegression": "farfield.regression",
+    "NTKRegressor": "farfield.regression.estimator",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
@@ -38,7 +46,10 @@ _NAMES = {
 }
 
 __all__ = [
+    "GradientFlow",
     "Kernel",
+    "KernelRegression",
+    "NTKRegressor",
     "data",
     "errors",
     "gaussian_init_",

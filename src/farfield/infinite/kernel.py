@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,23 @@ __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 _WORTH_COMPILING = 2**19  # pairs; with fewer, PyTorch is done before a compiler would be
 
 
+@dataclass(frozen=True, eq=False)
+class KernelOf:
+    """How one kernel of a limit is computed, and so where it comes from.
+
+    Attributes:
+        limit: The limit.
+        name: ``"nngp"`` or ``"ntk"``.
+    """
+
+    limit: InfiniteWidth
+    name: str
+
+    def __call__(self, x1: Tensor, x2: Tensor) -> Tiles:
+        """The tiles of two blocks of inputs."""
+        return self.limit._tiles(x1, x2, [self.name])
+
+
 class InfiniteWidth:
     """The infinite-width limit of a model; made by :func:`infinite_width`.
 
@@ -51,13 +69,30 @@ class InfiniteWidth:
         memory_budget: int,
         output: OutputChoice = None,
     ) -> None:
+        self._arguments = (
+            model, weight_var, bias_var, parameterization, memory_budget, output
+        )  # fmt: skip
         self._model = model
         self._output = output
         self._weights, self._biases = parameter_variances(model, weight_var, bias_var)
         self._parameterization = parameterization
         self._memory_budget = memory_budget
-        self.nngp = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["nngp"]), memory_budget)
-        self.ntk = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["ntk"]), memory_budget)
+        self.nngp = Kernel.tiled(KernelOf(self, "nngp"), memory_budget)
+        self.ntk = Kernel.tiled(KernelOf(self, "ntk"), memory_budget)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies and pickles are made anew: variances are known by the identity of parameters."""
+        return type(self), self._arguments
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is read."""
+        return self._model
+
+    def reading(self) -> Reading:
+        """A fresh reading of the model, with the variances of its parameters."""
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        return Reading(self._weights, self._biases, names, self._parameterization)
 
     def __call__(
         self,
@@ -121,8 +156,7 @@ class InfiniteWidth:
 
     def _read(self, x1: Tensor, x2: Tensor) -> Mixed:
         """Run the model's own ``forward`` on the law of its inputs."""
-        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
-        reading = Reading(self._weights, self._biases, names, self._parameterization)
+        reading = self.reading()
         first = _wide(x1)
         second = first if x2 is x1 else _wide(x2)
         # Copies of the buffers, for modules that count how often they are called.
