@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -133,6 +134,21 @@ class KernelFit:
         """Largest over smallest eigenvalue of the matrix that was inverted."""
         return self.factor.largest_eigenvalue / self.factor.smallest_eigenvalue
 
+    @overload
+    def predict(
+        self, x: Shaped[Tensor, "m *features"], return_std: Literal[False] = False
+    ) -> Float[Tensor, "m *outputs"]: ...
+
+    @overload
+    def predict(
+        self, x: Shaped[Tensor, "m *features"], return_std: Literal[True]
+    ) -> tuple[Float[Tensor, "m *outputs"], Float[Tensor, " m"]]: ...
+
+    @overload
+    def predict(
+        self, x: Shaped[Tensor, "m *features"], return_std: bool
+    ) -> Float[Tensor, "m *outputs"] | tuple[Float[Tensor, "m *outputs"], Float[Tensor, " m"]]: ...
+
     def predict(
         self, x: Shaped[Tensor, "m *features"], return_std: bool = False
     ) -> Float[Tensor, "m *outputs"] | tuple[Float[Tensor, "m *outputs"], Float[Tensor, " m"]]:
@@ -165,22 +181,28 @@ class KernelFit:
         Source: Rasmussen and Williams (2006), equation 2.26, for the posterior; Lee et al.,
         "Wide Neural Networks of Any Depth Evolve as Linear Models" (2019), equation 16.
         """
+        means, variances = self._predicted(x, return_std)
+        mean = means[:, 0] if self._flat else means
+        return (mean, variances.clamp_min(0.0).sqrt()) if return_std else mean
+
+    def predict_all(self, x: Shaped[Tensor, "m *features"]) -> Float[Tensor, "m outputs"]:
+        """Predictions with a column for each output, also when there is only one."""
+        return self._predicted(x, with_variances=False)[0]
+
+    def _predicted(self, x: Tensor, with_variances: bool) -> tuple[Tensor, Tensor]:
         check_inputs(x, self.merged.x)
         new = x.detach().to(self.settings.kernel_dtype)
         kernel, train = self.settings.kernel, self.merged.x
         means = np.empty((len(x), self.coefficients.shape[1]))
-        variances = np.empty(len(x) if return_std else 0)
+        variances = np.empty(len(x) if with_variances else 0)
         for rows in tiles(new, len(train)):
             cross = cross_matrix(kernel, new[rows], train)
             with np.errstate(over="ignore", invalid="ignore"):  # refused below, with the reason
                 means[rows] = cross @ self.coefficients
-                if return_std:
+                if with_variances:
                     variances[rows] = self._variances(new[rows], cross)
         check_finite(means, variances)
-        mean = torch.from_numpy(means[:, 0] if self._flat else means).to(x.device)
-        if not return_std:
-            return mean
-        return mean, torch.from_numpy(np.sqrt(np.maximum(variances, 0.0))).to(x.device)
+        return torch.from_numpy(means).to(x.device), torch.from_numpy(variances).to(x.device)
 
     def _variances(self, new: Tensor, cross: np.ndarray) -> np.ndarray:
         """Of a tile of new inputs, whose kernel with the training points is ``cross``."""
