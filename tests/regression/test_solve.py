@@ -35,8 +35,8 @@ def test_everything_from_one_matrix(n, rng) -> None:
     half = factor.half_solve(b)
     np.testing.assert_allclose(half.T @ half, b.T @ np.linalg.solve(whole, b), rtol=1e-9, atol=1e-9)
     values = np.linalg.eigvalsh(whole)
-    assert factor.smallest_eigenvalue == pytest.approx(values[0], rel=2e-3)
-    assert factor.largest_eigenvalue == pytest.approx(values[-1], rel=2e-3)
+    assert factor.smallest_eigenvalue == pytest.approx(values[0], rel=2e-2)
+    assert factor.largest_eigenvalue == pytest.approx(values[-1], rel=2e-2)
 
 
 def test_lanczos_ends_where_there_is_nothing_left() -> None:

@@ -53,7 +53,7 @@ class FitCertificate:
         worst_found: The largest values that a search has found, and where.
         kernel_bound: C, or what was found of it.
         forms: Three forms of the bound, if there is a C.
-        smallest_eigenvalue: Of the matrix that was inverted; computed, to about 0.01 %.
+        smallest_eigenvalue: Of the matrix that was inverted; computed, to about 1 %.
         points: Its size: the number of distinct training points.
         direction: Along which f grows, if it does.
         fit: The predictor.

@@ -111,7 +111,7 @@ def limits_along(
             rows = [_rows(fit, directions * (scale * size / lengths)) for scale in (near, far)]
         except RangeError:
             continue
-        norms = [np.linalg.norm(row, axis=1) for row in rows]
+        norms = [np.abs(row).max(axis=1) for row in rows]  # their squares could overflow
         if np.isfinite(norms[1]).all():
             break
     else:

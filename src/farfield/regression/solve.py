@@ -11,8 +11,8 @@ from jaxtyping import Float
 from scipy.linalg import blas, eigh, lapack
 
 _DENSE = 64  # up to this size all eigenvalues are computed
-_LONGEST_SEARCH = 60  # steps of Lanczos
-_SETTLED = 1e-4  # relative change of an eigenvalue at which Lanczos ends
+_LONGEST_SEARCH = 40  # steps of Lanczos
+_SETTLED = 1e-3  # relative change of an eigenvalue at which Lanczos ends
 _BLOCK = 1024  # rows that are looked at together
 
 Matrix = Float[np.ndarray, "n n"]
@@ -65,14 +65,14 @@ class Factor:
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """Of G: by inverse iteration in a Krylov space; from above, to about 0.01 %."""
+        """Of G: by inverse iteration in a Krylov space; from above, to about 1 %."""
         if len(self) <= _DENSE:
             return float(eigh(matrix_of(self.packed, self.diagonal), eigvals_only=True)[0])
         return 1.0 / largest_eigenvalue(self.solve, len(self))
 
     @cached_property
     def largest_eigenvalue(self) -> float:
-        """Of G: from below, to about 0.01 %."""
+        """Of G: from below, to about 1 %."""
         return largest_eigenvalue(self.multiply, len(self))
 
 

@@ -16,7 +16,7 @@ _DIRECTIONS = 24
 _SIZES = 25  # from 1e-3 to 1e12 times the size of the training inputs
 _STARTS = 4
 _OUTPUTS = 8  # for which inputs are improved by gradient ascent
-_STEPS = 40
+_STEPS = 20
 _POINTS = 2048  # training points that are looked at
 
 
@@ -107,7 +107,7 @@ def _climbed(fit: KernelFit, starts: Tensor, each: int) -> Tensor:
         return -float(value.detach()), step
 
     begin = (starts / lengths).numpy().ravel()
-    options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS}
+    options = {"maxiter": _STEPS, "maxfun": _STEPS + 10}
     found = minimize(descent, begin, jac=True, method="L-BFGS-B", options=options)
     x = torch.from_numpy(np.asarray(found.x)).reshape(starts.shape) * lengths
     return torch.where(x.isfinite(), x, starts)
