@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from scipy.linalg import blas, eigh, lapack
+from scipy.linalg import eigh
 
 _DENSE = 64  # up to this size all eigenvalues are computed
 _LONGEST_SEARCH = 40  # steps of Lanczos
 _SETTLED = 1e-3  # relative change of an eigenvalue at which Lanczos ends
+_PANEL = 1024  # rows that are eliminated together
 _BLOCK = 1024  # rows that are looked at together
 
 Matrix = Float[np.ndarray, "n n"]
@@ -23,7 +25,7 @@ Columns = Float[np.ndarray, "n m"]
 class Factor:
     """The Cholesky factor of ``G = K + diag(ridge)``, in the memory where K was.
 
-    LAPACK writes the factor into one triangle and leaves the other as it was. So K itself is still
+    The factor is written into one triangle and leaves the other as it was. So K itself is still
     there, but for its diagonal, which is kept apart: products with K need no second matrix.
 
     Attributes:
@@ -42,21 +44,36 @@ class Factor:
 
     def solve(self, b: Columns) -> Columns:
         """``G^{-1} b``."""
-        result: Columns = lapack.dpotrs(self.packed, b, lower=1)[0]
+        x = torch.from_numpy(self.half_solve(b))
+        upper = torch.from_numpy(self.packed.T)
+        for rows in reversed(_panels(len(self))):
+            right = x[rows] - upper[rows, rows.stop :] @ x[rows.stop :]
+            x[rows] = torch.linalg.solve_triangular(upper[rows, rows], right, upper=True)
+        result: Columns = x.numpy()
         return result
 
     def half_solve(self, b: Columns) -> Columns:
         """``L^{-1} b``, whose columns have the squared norms ``b' G^{-1} b``."""
-        result: Columns = lapack.dtrtrs(self.packed, b, lower=1)[0]
+        x = torch.tensor(b)
+        upper = torch.from_numpy(self.packed.T)
+        for rows in _panels(len(self)):
+            corner = upper[rows, rows].mT
+            x[rows] = torch.linalg.solve_triangular(corner, x[rows], upper=False)
+            x[rows.stop :].addmm_(upper[rows, rows.stop :].mT, x[rows], alpha=-1.0)
+        result: Columns = x.numpy()
         return result
 
     def multiply(self, b: Columns) -> Columns:
         """``G b``."""
-        # The diagonal that BLAS sees is that of the factor.
-        missing = self.diagonal - self.packed.diagonal()
-        product: Columns = blas.dsymm(1.0, self.packed, b, lower=0)
-        product += missing[:, None] * b
-        return product
+        right = torch.tensor(b)
+        below = torch.from_numpy(self.packed.T)
+        x = torch.from_numpy(self.diagonal)[:, None] * right
+        for rows in _panels(len(self)):
+            left, corner = below[rows, : rows.start], below[rows, rows].tril(-1)
+            x[rows] += left @ right[: rows.start] + corner @ right[rows] + corner.mT @ right[rows]
+            x[: rows.start].addmm_(left.mT, right[rows])
+        result: Columns = x.numpy()
+        return result
 
     def multiply_kernel(self, b: Columns) -> Columns:
         """``K b``, without the ridge."""
@@ -77,7 +94,10 @@ class Factor:
 
 
 def factorise(matrix: Matrix, ridge: Float[np.ndarray, " n"]) -> Factor | int:
-    """Factorise ``matrix + diag(ridge)`` in place, by LAPACK.
+    """Factorise ``matrix + diag(ridge)`` in place.
+
+    LAPACK and BLAS work on panels of rows, so that no index leaves their 32 bits and no second
+    matrix is needed. (OpenBLAS' own dpotrf, on two threads, crashed on 36,119 rows.)
 
     Args:
         matrix: Symmetric, its rows in one piece (C's order); overwritten.
@@ -86,15 +106,30 @@ def factorise(matrix: Matrix, ridge: Float[np.ndarray, " n"]) -> Factor | int:
     Returns:
         The factor; or, when the matrix is not positive definite in float64, the number of
         leading rows that are, and :func:`matrix_of` restores what the matrix was.
+
+    Source: Golub and Van Loan, "Matrix Computations", section 4.2.9 (block Cholesky).
     """
     matrix.ravel()[:: len(matrix) + 1] += ridge
     diagonal = matrix.diagonal().copy()
-    # A symmetric matrix in C's order is itself in Fortran's order: LAPACK need not copy it.
-    packed, found = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-    if found:
-        matrix.ravel()[:: len(matrix) + 1] = diagonal
-        return int(found) - 1
-    return Factor(packed, diagonal, ridge)
+    upper = torch.from_numpy(matrix)
+    for rows in _panels(len(matrix)):
+        corner = upper[rows, rows]
+        root, found = torch.linalg.cholesky_ex(corner, upper=True)
+        if int(found):
+            matrix.ravel()[:: len(matrix) + 1] = diagonal
+            return rows.start + int(found) - 1
+        corner.copy_(root.triu() + corner.tril(-1))  # below the diagonal K stays
+        right = upper[rows, rows.stop :]
+        right.copy_(torch.linalg.solve_triangular(root.mT, right, upper=False))
+        for later in _panels(len(matrix), rows.stop):
+            column = upper[rows, later].mT
+            upper[later, later] -= (column @ upper[rows, later]).triu()
+            upper[later, later.stop :].addmm_(column, upper[rows, later.stop :], alpha=-1.0)
+    return Factor(matrix.T, diagonal, ridge)
+
+
+def _panels(size: int, start: int = 0) -> list[slice]:
+    return [slice(k, min(k + _PANEL, size)) for k in range(start, size, _PANEL)]
 
 
 def matrix_of(packed: Matrix, diagonal: Float[np.ndarray, " n"]) -> Matrix:
