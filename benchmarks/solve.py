@@ -58,7 +58,7 @@ def main() -> None:
         whole = features @ features.T
         whole = 0.5 * (whole + whole.T)
         whole.ravel()[:: n + 1] += 10.0
-        best = {name: (np.inf, np.inf) for name in SOLVERS}
+        best = dict.fromkeys(SOLVERS, (np.inf, np.inf))
         for _ in range(options.repetitions):
             for name, solver in SOLVERS.items():
                 matrix = whole.copy()

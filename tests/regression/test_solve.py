@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from farfield.errors import ConditioningWarning, RangeError, SingularKernelError
+from farfield.regression import solve
 from farfield.regression.conditioning import factorise_safely
-from farfield.regression.solve import Factor, closest_pair, factorise, largest_eigenvalue
+from farfield.regression.solve import Factor, closest_pair, factorise, largest_eigenvalue, matrix_of
 
 
 def definite(n: int, rng: np.random.Generator, spread: float = 1e3) -> np.ndarray:
@@ -19,7 +20,15 @@ def definite(n: int, rng: np.random.Generator, spread: float = 1e3) -> np.ndarra
     return (matrix + matrix.T) / 2
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 200])
+@pytest.fixture(params=["whole", "panels"])
+def panels(request, monkeypatch) -> None:
+    if request.param == "panels":
+        monkeypatch.setattr(solve, "_DIRECT", 0)
+        monkeypatch.setattr(solve, "_PANEL", 13)
+
+
+@pytest.mark.usefixtures("panels")
+@pytest.mark.parametrize("n", [1, 2, 3, 26, 27, 64, 65, 200])
 def test_everything_from_one_matrix(n, rng) -> None:
     matrix, ridge = definite(n, rng), rng.uniform(0.0, 0.1, n)
     whole = matrix + np.diag(ridge)
@@ -44,11 +53,14 @@ def test_lanczos_ends_where_there_is_nothing_left() -> None:
     assert largest_eigenvalue(lambda b: 0.0 * b, 100) == 0.0
 
 
-def test_no_second_matrix_is_needed() -> None:
+@pytest.mark.parametrize("direct", [0, 3000])
+def test_no_second_matrix_is_needed(direct) -> None:
     # In a process of its own: the peak of this one is that of earlier tests.
-    script = """
+    script = f"""
 import resource, numpy as np
+from farfield.regression import solve
 from farfield.regression.solve import factorise
+solve._DIRECT, solve._PANEL = {direct}, 128
 n = 3000
 matrix = np.eye(n) + 0.5
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -59,6 +71,15 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (8 * n * n
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert float(done.stdout) < 0.3  # 72 MB is one matrix; BLAS takes buffers of some MB
+
+
+@pytest.mark.usefixtures("panels")
+def test_what_is_not_definite_is_restored(rng) -> None:
+    matrix = definite(60, rng)
+    matrix[50, 50] = -1.0
+    buffer = matrix.copy()
+    assert factorise(buffer, np.zeros(60)) == 50
+    assert np.array_equal(matrix_of(buffer.T, buffer.diagonal()), matrix)
 
 
 def test_a_singular_matrix_is_refused_with_its_eigenvalue(rng) -> None:

@@ -9,12 +9,13 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import eigh
+from scipy.linalg import blas, eigh, lapack
 
 _DENSE = 64  # up to this size all eigenvalues are computed
 _LONGEST_SEARCH = 40  # steps of Lanczos
 _SETTLED = 1e-3  # relative change of an eigenvalue at which Lanczos ends
-_PANEL = 1024  # rows that are eliminated together
+_PANEL = 512  # rows that are worked on together
+_DIRECT = 8192  # rows up to which LAPACK gets the whole matrix
 _BLOCK = 1024  # rows that are looked at together
 
 Matrix = Float[np.ndarray, "n n"]
@@ -96,8 +97,8 @@ class Factor:
 def factorise(matrix: Matrix, ridge: Float[np.ndarray, " n"]) -> Factor | int:
     """Factorise ``matrix + diag(ridge)`` in place.
 
-    LAPACK and BLAS work on panels of rows, so that no index leaves their 32 bits and no second
-    matrix is needed. (OpenBLAS' own dpotrf, on two threads, crashed on 36,119 rows.)
+    Beyond 8,192 rows LAPACK and BLAS work on panels of rows, and no second matrix is needed either:
+    on 36,119 rows and two threads OpenBLAS' own dpotrf crashed.
 
     Args:
         matrix: Symmetric, its rows in one piece (C's order); overwritten.
@@ -109,27 +110,42 @@ def factorise(matrix: Matrix, ridge: Float[np.ndarray, " n"]) -> Factor | int:
 
     Source: Golub and Van Loan, "Matrix Computations", section 4.2.9 (block Cholesky).
     """
-    matrix.ravel()[:: len(matrix) + 1] += ridge
+    size = len(matrix)
+    matrix.ravel()[:: size + 1] += ridge
     diagonal = matrix.diagonal().copy()
-    upper = torch.from_numpy(matrix)
-    for rows in _panels(len(matrix)):
-        corner = upper[rows, rows]
-        root, found = torch.linalg.cholesky_ex(corner, upper=True)
-        if int(found):
-            matrix.ravel()[:: len(matrix) + 1] = diagonal
-            return rows.start + int(found) - 1
-        corner.copy_(root.triu() + corner.tril(-1))  # below the diagonal K stays
-        right = upper[rows, rows.stop :]
-        right.copy_(torch.linalg.solve_triangular(root.mT, right, upper=False))
-        for later in _panels(len(matrix), rows.stop):
-            column = upper[rows, later].mT
-            upper[later, later] -= (column @ upper[rows, later]).triu()
-            upper[later, later.stop :].addmm_(column, upper[rows, later.stop :], alpha=-1.0)
+    if size <= _DIRECT:
+        # A symmetric matrix in C's order is itself in Fortran's order: LAPACK need not copy it.
+        found = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)[1]
+        if found:
+            matrix.ravel()[:: size + 1] = diagonal
+            return int(found) - 1
+        return Factor(matrix.T, diagonal, ridge)
+    product = np.empty((_PANEL, size))
+    for rows in _panels(size, 0, 2 * _PANEL):
+        corner = matrix[rows, rows]
+        root, found = lapack.dpotrf(corner.T.copy(order="F"), lower=1, overwrite_a=1)
+        if found:
+            matrix.ravel()[:: size + 1] = diagonal
+            return int(rows.start + found) - 1
+        corner[:] = np.tril(corner, -1) + root.T  # below the diagonal K stays
+        right = matrix[rows, rows.stop :]
+        # right' <- right' root'^-1, whose columns are in one piece.
+        done = blas.dtrsm(1.0, root, right.T.copy(order="F"), side=1, lower=1, trans_a=1,
+                          overwrite_b=1).T  # fmt: skip
+        right[:] = done
+        for later in _panels(size, rows.stop):
+            inner = slice(later.start - rows.stop, later.stop - rows.stop)
+            height, width = later.stop - later.start, size - later.start
+            change = product.ravel()[: height * width].reshape(height, width)
+            np.matmul(done[:, inner].T, done[:, inner.start :], out=change)
+            matrix[later, later.stop :] -= change[:, height:]
+            matrix[later, later] -= np.triu(change[:, :height])
     return Factor(matrix.T, diagonal, ridge)
 
 
-def _panels(size: int, start: int = 0) -> list[slice]:
-    return [slice(k, min(k + _PANEL, size)) for k in range(start, size, _PANEL)]
+def _panels(size: int, start: int = 0, panel: int = 0) -> list[slice]:
+    panel = panel or _PANEL
+    return [slice(k, min(k + panel, size)) for k in range(start, size, panel)]
 
 
 def matrix_of(packed: Matrix, diagonal: Float[np.ndarray, " n"]) -> Matrix:
