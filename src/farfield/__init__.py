@@ -8,6 +8,9 @@ Public names:
     certify: What a trained network's output can be, over every input: a proof.
     stabilize: A copy of a network with LayerNorms inserted.
     monte_carlo: The same kernels estimated from finite networks.
+    KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
+    GradientFlow: Their predictions at any time of training.
+    NTKRegressor: Kernel regression as a scikit-learn estimator.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -28,12 +31,17 @@ if TYPE_CHECKING:
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
+    from farfield.regression import GradientFlow, KernelRegression
+    from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"
 
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
+    "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
+    "KernelRegression": "farfield.regression",
+    "NTKRegressor": "farfield.regression.estimator",
     "certify": "farfield.growth",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
@@ -45,7 +53,10 @@ _NAMES = {
 _OTHERWISE = {"certify": "certify_model"}  # what a name is called where it is defined
 
 __all__ = [
+    "GradientFlow",
     "Kernel",
+    "KernelRegression",
+    "NTKRegressor",
     "certify",
     "data",
     "errors",

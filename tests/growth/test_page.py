@@ -24,7 +24,7 @@ def printed() -> str:
 
 def test_examples_run(printed) -> None:
     assert "Bounded, for every input of R^3." in printed
-    assert "LSTM: lstm has no rule in certificates" in printed
+    assert "In the model (LSTM): lstm has no rule in certificates" in printed
     assert "['Linear', 'LayerNorm', 'ReLU', 'Linear']\nbounded" in printed
 
 

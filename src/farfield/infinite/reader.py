@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -76,6 +76,22 @@ class Reader:
             )
             return self._checked(first, second, (weights, biases))
 
+    def reading(self, buffers: Mapping[str, Tensor], variances: Variances | None = None) -> Reading:
+        """What is known before the model is read.
+
+        Args:
+            buffers: What stands for the model's buffers while ``forward`` runs.
+            variances: Those of the matrices and of the vectors, if not the reader's own.
+        """
+        held = [value for module in self._model.modules() for value in vars(module).values()]
+        fixed = [*buffers.values(), *(value for value in held if isinstance(value, Tensor))]
+        return Reading(
+            *(variances or self._variances),
+            {id(parameter): name for name, parameter in self._model.named_parameters()},
+            frozenset(map(id, fixed)),
+            self._parameterization,
+        )
+
     def _checked(self, x1: Tensor, x2: Tensor, variances: Variances) -> Mixed:
         """The same with gradients recorded.
 
@@ -101,14 +117,7 @@ class Reader:
         readable(self._model)  # it may have changed
         # Copies of the buffers, for modules that count how often they are called.
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        held = [value for module in self._model.modules() for value in vars(module).values()]
-        fixed = [*buffers.values(), *(value for value in held if isinstance(value, Tensor))]
-        reading = Reading(
-            *variances,
-            {id(parameter): name for name, parameter in self._model.named_parameters()},
-            frozenset(map(id, fixed)),
-            self._parameterization,
-        )
+        reading = self.reading(buffers, variances)
         first = wide(x1)
         second = first if x2 is x1 else wide(x2)
         inputs = (input_tensor(first, second, x1.dtype, reading),)
