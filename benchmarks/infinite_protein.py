@@ -90,8 +90,8 @@ def main() -> None:
             "smallest eigenvalue": fit.smallest_eigenvalue,
             "bounded": cert.bounded,
             "C": cert.kernel_bound.value,
-            "bound": float(cert.bound[0]) * spread,
-            "worst found": float(cert.worst_found.value[0]) * spread,
+            "bound": cert.bound.largest * spread,
+            "worst found": cert.worst_found.value * spread,
             "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIGABYTE,
         }
         for key, value in record.items():

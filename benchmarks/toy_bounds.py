@@ -17,7 +17,6 @@ from torch import Tensor, nn
 import farfield as ff
 from farfield.errors import ConditioningWarning
 from farfield.infinite import InfiniteWidth
-from farfield.regression import certify_fit
 from farfield.studies.toy import FUNCTIONS
 
 PLACES: dict[str, int | str | None] = {
@@ -50,7 +49,7 @@ def bounds(points: int) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConditioningWarning)
                 fit = ff.KernelRegression(limit.ntk).fit(x, values(x))
-            cert = certify_fit(fit)
+            cert = ff.certify(fit)
             ray = cert.along(torch.ones(1, dtype=torch.float64))
             forms = cert.forms
             found: list[float | str] = [cert.kernel_bound.value, fit.smallest_eigenvalue]
@@ -59,7 +58,7 @@ def bounds(points: int) -> None:
                 if forms
                 else 3 * ["none"]
             )
-            found += [float(cert.worst_found.value), float(fit.predict(25.0 + 0 * x[:1]))]
+            found += [cert.worst_found.value, float(fit.predict(25.0 + 0 * x[:1]))]
             cells = [value if isinstance(value, str) else f"{value:.3g}" for value in found]
             growth = f" t^{ray.degree:g}" if ray.degree else ""
             cells.append(f"{float(ray.coefficient):.3g}{growth}")

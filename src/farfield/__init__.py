@@ -5,12 +5,12 @@ Public names:
     gaussian_init_: Draws a network's weights and remembers their variances.
     init_variance: The variances that one layer was drawn with.
     infinite_width: The exact kernels of a model in the limit of infinite width.
-    certify: What a trained network's output can be, over every input: a proof.
-    stabilize: A copy of a network with LayerNorms inserted.
     monte_carlo: The same kernels estimated from finite networks.
     KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
+    certify: How large the output of a network or a fitted predictor can get, over every input.
+    stabilize: A copy of a network with LayerNorms inserted.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -26,12 +26,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, studies, training
-    from farfield.growth import certify_model as certify
     from farfield.growth import stabilize
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
-    from farfield.regression import GradientFlow, KernelRegression
+    from farfield.regression import GradientFlow, KernelRegression, certify
     from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"
@@ -42,7 +41,7 @@ _NAMES = {
     "Kernel": "farfield.kernel",
     "KernelRegression": "farfield.regression",
     "NTKRegressor": "farfield.regression.estimator",
-    "certify": "farfield.growth",
+    "certify": "farfield.regression",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
@@ -50,7 +49,6 @@ _NAMES = {
     "monte_carlo": "farfield.infinite",
     "stabilize": "farfield.growth",
 }
-_OTHERWISE = {"certify": "certify_model"}  # what a name is called where it is defined
 
 __all__ = [
     "GradientFlow",
@@ -77,7 +75,7 @@ def __getattr__(name: str) -> object:
     if name in _ROOMS:
         return importlib.import_module(f"farfield.{name}")
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), _OTHERWISE.get(name, name))
+        return getattr(importlib.import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'farfield' has no attribute {name!r}")
 
 

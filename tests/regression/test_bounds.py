@@ -133,17 +133,40 @@ def test_what_grows_is_not_called_bounded(name) -> None:
     assert found.degree == pytest.approx(degree, abs=1e-6)
 
 
+class Summands(nn.Module):
+    """A function of the sum of two normalised branches, whose gains are trained."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.one, self.other, self.head = nn.Linear(3, 8), nn.Linear(3, 8), nn.Linear(8, 1)
+        self.norm_one, self.norm_other = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        units = self.norm_one(self.one(x)) + self.norm_other(self.other(x))
+        return self.head(self.function(units))
+
+
+@pytest.mark.parametrize(("function", "name"), [(F.leaky_relu, "ntk"), (F.gelu, "nngp")])
+def test_trained_gains_of_summands(function, name) -> None:
+    kernel = getattr(ff.infinite_width(Summands(function), 1.7, 0.3), name)
+    found = supremum(kernel, [3])
+    assert found.proven
+    assert found.attained <= found.value <= found.attained * 1.01
+
+
 def test_a_kernel_without_a_model_is_only_searched() -> None:
     gaussian = ff.Kernel(
         lambda a, b: torch.exp(-torch.cdist(a, b).square()), lambda a: torch.ones_like(a[:, 0])
     )
     cert = certify_fit(ff.KernelRegression(gaussian, 0.1).fit(batch(9), batch(9, 1)))
     assert cert.bounded is None
-    assert math.isnan(cert.growth)
-    assert cert.bound.isinf().all()
+    assert cert.growth.degree == math.inf
+    assert cert.growth.found is None
+    assert cert.bound.largest == math.inf
     assert cert.kernel_bound.value == pytest.approx(1.0)
     assert "Nothing is proven" in cert.reason
-    assert (cert.worst_found.value <= cert.forms.norm).all()  # it is 1 here, as we know
+    assert cert.worst_found.value <= cert.forms.norm.max()  # it is 1 here, as we know
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1, 1e4])
@@ -154,7 +177,7 @@ def test_the_bounds_hold_and_are_ordered(ridge, norm_at) -> None:
     fit = ff.KernelRegression(kernel, ridge).fit(torch.cat([x, x[:3]]), torch.cat([y, y[:3]]))
     cert = certify_fit(fit)
     assert cert.bounded is True
-    assert cert.growth == 0.0
+    assert cert.growth.degree == 0.0
     assert f"LayerNorm '{1 if norm_at != 'last' else 3}'" in cert.reason
     assert cert.points == 20
     matrix = kernel(x).numpy() + np.diag(ridge / np.array([2] * 3 + [1] * 17))
@@ -171,12 +194,16 @@ def test_the_bounds_hold_and_are_ordered(ridge, norm_at) -> None:
     assert (forms.norm <= forms.root * (1 + 1e-9)).all()
     if ridge == 0.0:
         assert (forms.root <= forms.linear).all()
-    assert (cert.worst_found.value <= cert.bound).all()
+    found = cert.worst_found
+    assert (cert.bound.lower <= found.lower).all()
+    assert (found.upper <= cert.bound.upper).all()
     # More inputs than the search has seen.
     many = torch.cat([10.0**k * batch(300, seed=k + 5) for k in range(-3, 13)])
-    assert (fit.predict(many).abs().amax(0) <= cert.bound).all()
-    worst = fit.predict(cert.worst_found.x).abs().diagonal()
-    torch.testing.assert_close(worst, cert.worst_found.value)
+    assert (fit.predict(many).abs().amax(0) <= cert.bound.upper).all()
+    assert found.value == torch.maximum(-found.lower, found.upper).max()
+    assert float(fit.predict(found.input[None])[0, found.output].abs()) == pytest.approx(
+        found.value
+    )
 
 
 def test_the_sharp_form_is_attained() -> None:
@@ -189,7 +216,7 @@ def test_the_sharp_form_is_attained() -> None:
     )
     fit = ff.KernelRegression(cosine).fit(x, torch.tensor([1.0, -1.0]))
     cert = certify_fit(fit)
-    assert float(cert.worst_found.value) == pytest.approx(math.sqrt(2 / 0.4), rel=1e-6)
+    assert cert.worst_found.value == pytest.approx(math.sqrt(2 / 0.4), rel=1e-6)
     assert float(cert.forms.norm) == pytest.approx(math.sqrt(2 / 0.4), rel=1e-6)
 
 
@@ -224,14 +251,17 @@ def test_limits_along_rays() -> None:
 def test_growth_along_rays() -> None:
     cert = certify_fit(ff.KernelRegression(limit(norm=None).ntk).fit(batch(20), batch(20, 1)))
     assert cert.bounded is False
-    assert cert.growth == 1.0
+    assert cert.verdict == "grows, degree 1"
     assert "no bound (norms of the model: none)" in cert.reason
-    assert cert.bound.isinf().all()
+    assert cert.bound.largest == math.inf
     assert cert.forms is None
-    ray = cert.along(cert.direction)
-    far = cert.fit.predict(1e9 * cert.direction[None])[0]
+    escape = cert.growth.found
+    ray = cert.along(escape.ray)
+    far = cert.fit.predict(1e9 * escape.ray[None])[0]
+    assert escape.slope == pytest.approx(float(ray.coefficient))
+    assert escape.values[-1] == pytest.approx(1e12 * escape.slope, rel=1e-6)
     torch.testing.assert_close(1e9 * ray.coefficient, far, rtol=1e-6, atol=0)
-    assert float(cert.worst_found.value) > 1e9
+    assert cert.worst_found.value > 1e9
     assert ray.gap < 1e-9
     squares = nn.Sequential(nn.Linear(2, 8), Square(), nn.Linear(8, 8), Square(), nn.Linear(8, 1))
     fit = ff.KernelRegression(ff.infinite_width(squares, 1.7, 0.3).ntk).fit(batch(5), batch(5, 1))
@@ -250,8 +280,8 @@ def test_a_coefficient_that_cancels_is_0() -> None:
 def test_a_zero_predictor_is_bounded() -> None:
     cert = certify_fit(ff.KernelRegression(limit(norm=None).ntk).fit(batch(5), torch.zeros(5)))
     assert cert.bounded is True
-    assert float(cert.bound) == 0.0
-    assert float(cert.worst_found.value) == 0.0
+    assert cert.bound.largest == 0.0
+    assert cert.worst_found.value == 0.0
 
 
 def test_a_norm_behind_tanh_does_not_bound_the_kernel() -> None:
@@ -291,5 +321,5 @@ def test_the_search_finds_a_needle_that_rays_miss() -> None:
     found = search(fit)
     grid = torch.linspace(-4, 4, 161, dtype=torch.float64)
     values = fit.predict(torch.cartesian_prod(grid, grid)).abs().max()
-    assert float(found.value) >= float(values) * (1 - 1e-3)
-    assert bounds.certify_fit(fit).bound >= found.value
+    assert found.value >= float(values) * (1 - 1e-3)
+    assert bounds.certify_fit(fit).bound.largest >= found.value

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import farfield as ff
-from farfield.regression import certify_fit
 
 PAGE = (Path(__file__).parents[2] / "docs" / "regression.md").read_text("utf-8")
 
@@ -34,7 +33,7 @@ def test_a_row_of_the_toy_table() -> None:
     model[1].requires_grad_(False)
     limit = ff.infinite_width(model, {"0": 1.0, "3": 2.0, "5": 2.0}, 0.01)
     x = torch.linspace(-3, 3, 20, dtype=torch.float64)[:, None]
-    cert = certify_fit(ff.KernelRegression(limit.ntk).fit(x, x.square()))
+    cert = ff.certify(ff.KernelRegression(limit.ntk).fit(x, x.square()))
     forms = cert.forms
     assert forms is not None
     found = [cert.kernel_bound.value, cert.smallest_eigenvalue, forms.norm, forms.root]

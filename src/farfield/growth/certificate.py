@@ -27,7 +27,7 @@ from farfield.growth.reasons import (
     worst_output,
 )
 from farfield.growth.search import Effort, Escape, Found, Search
-from farfield.reading import following
+from farfield.reading import following, readable
 
 __all__ = ["Bound", "Certificate", "Growth", "certify_model", "rules"]
 
@@ -63,7 +63,8 @@ class Growth:
     Attributes:
         degree: Proven: no output grows faster than |x|^degree; 0 if bounded, infinite if nothing
             is proven or it may grow faster than any power.
-        path: The modules on the way of the fastest growth, from the input on.
+        path: The modules on the way of the fastest growth, from the input on, where a model's
+            own ``forward`` was followed.
         found: A ray on which an output grows, if one was found. Its ``slope`` is the coefficient
             of radius^degree; for an MLP without a norm it is what the network without its biases
             gives on the ray.
@@ -86,7 +87,7 @@ class Growth:
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What :func:`certify_model` found.
+    """What is known of an output at every input; made by :func:`farfield.certify`.
 
     Attributes:
         bounded: ``True``: proven for every input of the domain. ``False``: a ray was found on
@@ -162,7 +163,8 @@ def certify_model(
     numbers and the weights as they are; its last digits allow for evaluation in float64.
 
     Args:
-        model: Any module, in eval mode; it is not changed.
+        model: Any module, in eval mode; it is not changed. What ``torch.compile`` made is read as
+            the module it was made from.
         input_shape: The shape of one input, without the batch. Taken from the first layer where
             that tells it (Linear, LayerNorm, RMSNorm, BatchNorm1d).
         domain: ``None`` for every input; a pair (lower, upper) of numbers or of tensors of the
@@ -177,7 +179,8 @@ def certify_model(
     Raises:
         UnsupportedOperation: The model does something without a rule, or is in training mode
             with dropout or batch statistics.
-        SettingsError: The shape of one input is unknown or wrong, or the domain is empty.
+        SettingsError: The shape of one input is unknown or wrong, the domain is empty, or the
+            model cannot be read: no module, scripted or traced, or with parameters without a shape.
 
     Source: Ziomek, Whittle and Osborne (NeurIPS 2025) for why one LayerNorm bounds a network;
     Dvijotham et al., "A Dual Approach to Scalable Verification of Deep Networks" (UAI 2018), for
@@ -194,6 +197,7 @@ def certify_model(
         >>> cert.worst_found.value <= cert.bound.largest
         True
     """
+    model = readable(model)
     shape = input_shape_of(model, input_shape)
     where = domain_of(domain, shape)
     reading, outputs = _read(model, where)
@@ -250,7 +254,7 @@ def _check(bound: Bound, found: Found) -> None:
             "At one input found, evaluation in float64 gives more than the bound that is proven "
             "for real numbers: there a norm divides by a deviation that is lost in rounding.",
             AccuracyWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -1,6 +1,7 @@
 """Predictors: kernel regression, gradient flow, and what bounds them everywhere."""
 
 from farfield.regression.bounds import BoundForms, FitCertificate, certify_fit
+from farfield.regression.certify import certify
 from farfield.regression.gradient_flow import GradientFlow
 from farfield.regression.kernel_regression import KernelFit, KernelRegression
 from farfield.regression.ridge_path import RidgePath
@@ -12,5 +13,6 @@ __all__ = [
     "KernelFit",
     "KernelRegression",
     "RidgePath",
+    "certify",
     "certify_fit",
 ]

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from farfield.growth import Bound, Certificate, Escape, Growth
+from farfield.growth.domain import domain_of
 from farfield.infinite import KernelOf
 from farfield.regression.kernel_regression import KernelFit
 from farfield.regression.matrices import diagonal_of
 from farfield.regression.rays import Ray, along, limits_along
 from farfield.regression.supremum import Supremum, supremum
-from farfield.regression.worst import Worst, search
+from farfield.regression.worst import search
 
 _DIRECTIONS = 32
 
@@ -40,35 +42,24 @@ class BoundForms:
     linear: Float[Tensor, " outputs"]
 
 
-@dataclass(frozen=True, eq=False)
-class FitCertificate:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FitCertificate(Certificate):
     """What is known of a fitted predictor at every input; made by :func:`certify_fit`.
 
+    Its degree of growth is proven to be 0, or not proven: ``growth.found`` has what was seen.
+
     Attributes:
-        bounded: ``True``: proven. ``False``: it grows without end along ``direction``.
-            ``None``: nothing is proven.
-        bound: Upper bounds of |f(x)| over all x, (outputs,); infinite unless ``bounded``.
-        growth: Degree of growth along ``direction``: 0 if bounded, NaN if nothing is known.
-        reason: In words.
-        worst_found: The largest values that a search has found, and where.
         kernel_bound: C, or what was found of it.
         forms: Three forms of the bound, if there is a C.
         smallest_eigenvalue: Of the matrix that was inverted; computed, to about 1 %.
         points: Its size: the number of distinct training points.
-        direction: Along which f grows, if it does.
         fit: The predictor.
     """
 
-    bounded: bool | None
-    bound: Float[Tensor, " outputs"]
-    growth: float
-    reason: str
-    worst_found: Worst
     kernel_bound: Supremum
     forms: BoundForms | None
     smallest_eigenvalue: float
     points: int
-    direction: Float[Tensor, "*features"] | None
     fit: KernelFit
 
     def along(self, direction: Float[Tensor, "*features"]) -> Ray:
@@ -106,46 +97,42 @@ def certify_fit(fit: KernelFit) -> FitCertificate:
         >>> for norm in ("layer", None):
         ...     limit = ff.infinite_width(ff.mlp(1, [8, 8], 1, norm=norm), 2.0, 0.1)
         ...     cert = certify_fit(ff.KernelRegression(limit.ntk).fit(x, x.square()))
-        ...     print(cert.bounded, cert.growth, bool((cert.worst_found.value <= cert.bound).all()))
-        True 0.0 True
-        False 1.0 True
+        ...     print(cert.verdict, cert.worst_found.value <= cert.bound.largest)
+        bounded True
+        grows, degree 1 True
     """
     train = fit.merged.x
     top = supremum(fit.settings.kernel, tuple(train.shape[1:]))
     worst = search(fit, climb=top.value < math.inf)
     forms = _forms(fit, top.value) if top.value < math.inf else None
-    outputs = fit.coefficients.shape[1]
-    bound = torch.full((outputs,), torch.inf, dtype=torch.float64)
-    direction: Tensor | None = None
-    growth = math.nan
+    bound = torch.full((fit.coefficients.shape[1],), torch.inf, dtype=torch.float64)
+    growth = Growth(math.inf, (), None)
     bounded: bool | None = None
     if not fit.coefficients.any():
-        bounded, bound, growth = True, torch.zeros(outputs, dtype=torch.float64), 0.0
+        bounded, bound, growth = True, torch.zeros_like(bound), Growth(0.0, (), None)
         reason = "All coefficients are 0, and so is the prediction everywhere."
     elif top.proven and forms is not None:
-        bounded, growth = True, 0.0
+        bounded, growth = True, Growth(0.0, (), None)
         bound = torch.minimum(torch.minimum(forms.norm, forms.root), forms.linear)
         reason = (
             f"k(x, x) <= {top.value:.6g} for every input x, by {top.how}"
             f"{_norms(fit)}. So |f(x)| <= sqrt({top.value:.6g}) times the norm of f."
         )
+    elif (escape := _steepest(fit)) is None:
+        reason = (
+            f"Nothing is proven: {top.how}. No direction was found along which the prediction "
+            "grows."
+        )
     else:
-        ray = _steepest(fit)
-        if ray is None:
-            reason = (
-                f"Nothing is proven: {top.how}. No direction was found along which the prediction "
-                "grows."
-            )
-        else:
-            bounded, growth, direction = False, ray.degree, ray.direction
-            reason = (
-                f"Along `direction` the prediction grows like t^{ray.degree:g}, "
-                f"{float(ray.coefficient.abs().max()):.3g} t^{ray.degree:g} at t times it; "
-                f"k(x, x) has no bound{_norms(fit)}."
-            )
+        bounded, growth = False, Growth(math.inf, (), escape)
+        reason = (
+            f"k(x, x) has no bound{_norms(fit)}, and along a ray the prediction grows like "
+            f"|x|^{escape.degree:g}."
+        )
     return FitCertificate(
-        bounded, bound, growth, reason, worst, top, forms, fit.smallest_eigenvalue, len(train),
-        direction, fit,
+        bounded, Bound(-bound, bound), growth, reason, worst, domain_of(None, train.shape[1:]),
+        kernel_bound=top, forms=forms, smallest_eigenvalue=fit.smallest_eigenvalue,
+        points=len(train), fit=fit,
     )  # fmt: skip
 
 
@@ -179,7 +166,7 @@ def _forms(fit: KernelFit, size: float) -> BoundForms:
     return bound_forms(size, fit.smallest_eigenvalue, torch.from_numpy(squared), fit.merged.y)
 
 
-def _steepest(fit: KernelFit) -> Ray | None:
+def _steepest(fit: KernelFit) -> Escape | None:
     """Of many directions the one along which the prediction grows most, if it does in any."""
     train = fit.merged.x.cpu().double()
     generator = torch.Generator().manual_seed(0)
@@ -195,7 +182,12 @@ def _steepest(fit: KernelFit) -> Ray | None:
     if not len(growing):
         return None
     best = max(growing, key=lambda row: (degrees[row], sizes[row]))
-    return along(fit, (directions / lengths)[best])
+    ray = along(fit, (directions / lengths)[best])
+    output = int(ray.coefficient.abs().argmax())
+    return Escape(
+        ray.degree, float(ray.coefficient[output]), ray.direction, output, ray.scales,
+        tuple(ray.predictions[:, output].tolist()),
+    )  # fmt: skip
 
 
 def _norms(fit: KernelFit) -> str:

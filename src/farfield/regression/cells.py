@@ -330,9 +330,6 @@ def _moments(x: CellTensor) -> Units:
         tangent = units.tangent * square + units.gains * high
         share = _ones(low) * (1.0 - mean / square if square else 1.0)
         return Units.of(low, high, tangent, units.ratio + units.gains, share, share)
-    if any(gain.summand is not law.base.gram for gain in law.base.gains):
-        # E[u^2 phi'(z)^2] with a summand u of z can be larger than E[u^2] E[phi'(z)^2].
-        raise CELLS.unsupported("a function of a sum whose summands have trained gains")
     return _by_density(units, function)
 
 

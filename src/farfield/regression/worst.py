@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
+from farfield.growth import Found
 from farfield.regression.kernel_regression import KernelFit
 
 _DIRECTIONS = 24
@@ -20,20 +18,7 @@ _STEPS = 20
 _POINTS = 2048  # training points that are looked at
 
 
-@dataclass(frozen=True, eq=False)
-class Worst:
-    """The largest absolute predictions found, one for each output.
-
-    Attributes:
-        value: |f(x)|, (outputs,).
-        x: The inputs where it is taken, (outputs, *features).
-    """
-
-    value: Float[Tensor, " outputs"]
-    x: Float[Tensor, "outputs *features"]
-
-
-def search(fit: KernelFit, climb: bool = True, seed: int = 0) -> Worst:
+def search(fit: KernelFit, climb: bool = True, seed: int = 0) -> Found:
     """Look for inputs with large predictions.
 
     Rays in random directions, along the coordinates and through training points are followed to
@@ -47,26 +32,26 @@ def search(fit: KernelFit, climb: bool = True, seed: int = 0) -> Worst:
         seed: Of the random directions.
 
     Returns:
-        The largest values and where they are taken.
+        The largest absolute prediction, its input, and the ends of what was found of each output.
     """
     points = torch.cat([_on_rays(fit, seed), fit.merged.x.cpu().double()[:_POINTS]])
-    values = _sizes(fit, points)
-    best, where = values.max(0)
-    inputs = points[where].clone()
-    outputs = min(values.shape[1], _OUTPUTS)
-    if climb and outputs:
-        starts = values[:, :outputs].topk(min(_STARTS, len(points)), dim=0).indices.T
-        climbed = _climbed(fit, points[starts.flatten()], starts.shape[1])
-        reached = _sizes(fit, climbed)
-        for output in range(outputs):
-            row = int(reached[:, output].argmax())
-            if float(reached[row, output]) > float(best[output]):
-                best[output], inputs[output] = reached[row, output], climbed[row]
-    return Worst(best, inputs)
+    values = _predictions(fit, points)
+    evaluations = len(points)
+    if climb:
+        sizes = values[:, :_OUTPUTS].abs()
+        starts = sizes.topk(min(_STARTS, len(points)), dim=0).indices.T
+        climbed, tried = _climbed(fit, points[starts.flatten()], starts.shape[1])
+        points, values = (
+            torch.cat([points, climbed]), torch.cat([values, _predictions(fit, climbed)])
+        )  # fmt: skip
+        evaluations += tried
+    row, output = divmod(int(values.abs().argmax()), values.shape[1])
+    largest = float(values[row, output].abs())
+    return Found(largest, points[row], output, values.amin(0), values.amax(0), evaluations)
 
 
-def _sizes(fit: KernelFit, points: Tensor) -> Tensor:
-    return fit.predict_all(points.to(fit.merged.x.device)).cpu().abs()
+def _predictions(fit: KernelFit, points: Tensor) -> Tensor:
+    return fit.predict_all(points.to(fit.merged.x.device)).cpu()
 
 
 def _on_rays(fit: KernelFit, seed: int) -> Tensor:
@@ -86,8 +71,12 @@ def _on_rays(fit: KernelFit, seed: int) -> Tensor:
     return (sizes[:, None, None] * directions).reshape(-1, *features)
 
 
-def _climbed(fit: KernelFit, starts: Tensor, each: int) -> Tensor:
-    """From all points uphill at once, ``each`` of them for an output; steps in units of size."""
+def _climbed(fit: KernelFit, starts: Tensor, each: int) -> tuple[Tensor, int]:
+    """From all points uphill at once, ``each`` of them for an output; steps in units of size.
+
+    Returns:
+        The points reached, and how many were tried on the way.
+    """
     train = fit.merged.x
     output = torch.arange(len(starts)) // each
     coefficients = torch.from_numpy(fit.coefficients[:, output]).to(train.device)
@@ -110,4 +99,4 @@ def _climbed(fit: KernelFit, starts: Tensor, each: int) -> Tensor:
     options = {"maxiter": _STEPS, "maxfun": _STEPS + 10}
     found = minimize(descent, begin, jac=True, method="L-BFGS-B", options=options)
     x = torch.from_numpy(np.asarray(found.x)).reshape(starts.shape) * lengths
-    return torch.where(x.isfinite(), x, starts)
+    return torch.where(x.isfinite(), x, starts), len(starts) * int(found.nfev)
