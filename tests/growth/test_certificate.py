@@ -21,7 +21,7 @@ def model(features: int = 3) -> nn.Sequential:
 
 
 def test_certify_is_public() -> None:
-    cert = ff.certify(model())
+    cert = ff.certify(model(), effort=QUICK)
     assert isinstance(cert, ff.growth.Certificate)
     assert cert.bounded
 

@@ -142,14 +142,14 @@ def test_relu_in_a_box_is_the_linear_programme() -> None:
 
 def test_bounds_of_two_hidden_layers_are_close_to_what_is_found() -> None:
     ratios = []
-    for seed in range(6):
+    for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         place = ("first", "last", "every")[seed % 3]
         model = ff.mlp(3, [24, 24], 1, norm="layer", norm_at=place)
         ff.gaussian_init_(model, generator=generator)
         ratios.append(certify_model(model, effort=QUICK).ratio)
     assert min(ratios) >= 1.0
-    assert sorted(ratios)[3] <= 5.0
+    assert max(ratios) <= 5.0
 
 
 def test_a_larger_box_never_has_a_smaller_bound() -> None:

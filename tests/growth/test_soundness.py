@@ -1,4 +1,4 @@
-"""Thirty random networks over all rules, attacked; ``make soundness`` is the large version."""
+"""Twenty random networks over all rules, attacked; ``make soundness`` is the large version."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from random_networks import draw
 from soundness import attack, effort, exceeds
 
 
-@pytest.mark.parametrize("seed", range(1000, 1030))
+@pytest.mark.parametrize("seed", range(1010, 1030))
 def test_no_input_exceeds_the_bound(seed: int) -> None:
     case = draw(seed, trained=seed % 3 == 0)
     row = attack(case, 2000)
@@ -19,7 +19,7 @@ def test_no_input_exceeds_the_bound(seed: int) -> None:
         assert row.proven
 
 
-@pytest.mark.parametrize("seed", [1003, 1011, 1021])
+@pytest.mark.parametrize("seed", [1021, 1033, 1048, 1098])
 def test_every_layer_of_a_network_stays_in_its_bound(seed: int) -> None:
     case = draw(seed, trained=False)
     layers = list(case.model.children())
