@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 
-.PHONY: help demo test lint format accuracy bench bench-peers bench-empirical clean
+.PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
+	bench-solve bench-peers bench-empirical clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -11,6 +12,10 @@ help:
 	@echo "make lint    format, lint, types, floors"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make accuracy  the kernels' errors against 200 digits (a few minutes)"
+	@echo "make soundness  certificates against 100,000 adversarial inputs each (about an hour)"
+	@echo "make toy-bounds  the tables of docs/regression.md (a minute)"
+	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
+	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
@@ -41,6 +46,18 @@ format: .venv/.ready
 
 accuracy: .venv/.ready
 	$(BIN)/python benchmarks/accuracy.py
+
+soundness: .venv/.ready
+	$(BIN)/python benchmarks/soundness.py
+
+toy-bounds: .venv/.ready
+	$(BIN)/python benchmarks/toy_bounds.py
+
+infinite-protein: .venv/.ready
+	$(BIN)/python benchmarks/infinite_protein.py
+
+bench-solve: .venv/.ready
+	$(BIN)/python benchmarks/solve.py
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py

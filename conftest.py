@@ -1,8 +1,9 @@
 """Types and shapes are checked in every test, as they are written in the annotations.
 
 beartype checks every function. Where shapes are written, jaxtyping checks them as well, which more
-than doubles what a test of the kernels takes, so it is left out elsewhere; it also copes with names
-that are imported for type checkers only. Both must be there before the package is imported, which
+than doubles what a test of the kernels takes, so it is left out elsewhere (a module that uses an
+alias of a shape imports jaxtyping as well); it also copes with names that are imported for type
+checkers only. Both must be there before the package is imported, which
 is why they stand here.
 """
 

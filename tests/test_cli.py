@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from farfield.studies import demo, protein, tabular, toy
 
@@ -41,7 +43,7 @@ def test_help_answers_fast_and_without_torch() -> None:
             [sys.executable, "-m", "farfield", "--help"], capture_output=True, text=True, check=True
         )
         times.append(time.perf_counter() - begin)
-    for name in ("extrapolate", "reproduce", "list", "demo"):
+    for name in ("extrapolate", "reproduce", "list", "demo", "certify"):
         assert name in done.stdout
     assert min(times) < 1.0
     script = "import farfield.cli, sys; sys.exit('torch' in sys.modules)"
@@ -50,7 +52,10 @@ def test_help_answers_fast_and_without_torch() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"], ["demo"]],
+    [
+        *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
+        *(["demo"], ["certify"]),
+    ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:
     code, out, _ = command(*arguments, "--help")
@@ -230,8 +235,66 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
         ("reproduce", "protein", "--data", "."),
         "has no protein.csv or CASP.csv; get it from https://",
     ),
+    "model without a function": (("certify", "net.py"), "not of the form my_model.py:build"),
+    "missing model": (("certify", "absent.py:build"), "There is no file absent.py"),
+    "model that is no Python": (("certify", "garbage.csv:build"), "is not a Python file"),
+    "broken model": (("certify", "broken.py:build"), "broken.py failed: SyntaxError"),
+    "absent function": (("certify", "net.py:make"), "net.py has no function 'make'"),
+    "function that fails": (("certify", "net.py:fails"), "fails() of net.py failed: KeyError"),
+    "function that returns no module": (("certify", "net.py:number"), "returned a int"),
+    "missing weights": (
+        ("certify", "net.py:build", "--weights", "absent.pt"),
+        "There is no file absent.pt",
+    ),
+    "weights that could run code": (
+        ("certify", "net.py:build", "--weights", "code.pt"),
+        "cannot be read as a state dict without running code",
+    ),
+    "weights that are no state dict": (
+        ("certify", "net.py:build", "--weights", "list.pt"),
+        "holds a list and not a state dict",
+    ),
+    "weights of another model": (
+        ("certify", "net.py:build", "--weights", "other.pt"),
+        "'weight' has shape (1, 5) instead of (1, 2)",
+    ),
+    "safetensors without the library": (
+        ("certify", "net.py:build", "--weights", "net.safetensors"),
+        "pip install 'farfield[safetensors]'",
+    ),
+    "wrong input shape": (("certify", "net.py:build", "--input-shape", "3"), "takes 2 features"),
+    "input shape in words": (("certify", "net.py:build", "--input-shape", "x"), "'x' is not whole"),
+    "empty box": (("certify", "net.py:build", "--box", 1, -1), "box from 1 to -1 is empty"),
+    "unknown operation": (("certify", "net.py:sorts"), "sort has no rule in certificates"),
     "wrong checksum": (("reproduce", "protein", "--data", "wrong"), "is not the published file"),
 }
+
+
+NET = """
+import torch
+from torch import nn
+
+
+def build():
+    return nn.Linear(2, 1)
+
+
+def fails():
+    return {}["nothing"]
+
+
+def number():
+    return 1
+
+
+class Sorts(nn.Module):
+    def forward(self, x):
+        return nn.functional.linear(x, torch.ones(1, 2, dtype=x.dtype)).sort().values
+
+
+def sorts():
+    return nn.Sequential(nn.Linear(2, 2), Sorts())
+"""
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -244,6 +307,14 @@ def test_bad_input(
     Path("bad.parquet").write_bytes(b"PAR1")
     Path("infinite.csv").write_text(csv.read_text().replace("7.0", "inf", 1))
     Path("missing.csv").write_text("size,colour,flat,price\n1,red,,2\n3,red,,4\n")
+    Path("net.py").write_text(NET)
+    Path("broken.py").write_text("def build(:\n")
+    Path("net.safetensors").touch()
+    torch.save({"weight": torch.zeros(1, 5), "bias": torch.zeros(1)}, "other.pt")
+    torch.save([1], "list.pt")
+    Path("code.pt").write_bytes(pickle.dumps(print))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     Path("wrong").mkdir()
     Path("wrong/protein.csv").write_text("RMSD,F1\n1,2\n")
     before = sorted(tmp_path.rglob("*"))

@@ -14,11 +14,14 @@ def test_python_examples_of_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-    assert "Take " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Take " in printed
+    assert printed.count("Grows, degree 1, for every input of R^1.") == 2  # the network, the limit
+    assert printed.count("Bounded, for every input of R^1.") == 2
     assert (tmp_path / "diabetes-report" / "report.html").exists()
 
 

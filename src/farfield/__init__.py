@@ -11,6 +11,11 @@ Public names:
     linearize: A network that is exactly affine in its parameters.
     taylor_expand: Its Taylor polynomial of any degree.
     NTKMonitor: The tangent kernel of a probe set, watched during training.
+    KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
+    GradientFlow: Their predictions at any time of training.
+    NTKRegressor: Kernel regression as a scikit-learn estimator.
+    certify: How large the output of a network or a fitted predictor can get, over every input.
+    stabilize: A copy of a network with LayerNorms inserted.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
@@ -33,17 +38,24 @@ if TYPE_CHECKING:
         ntk_operator,
         taylor_expand,
     )
+    from farfield.growth import stabilize
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
+    from farfield.regression import GradientFlow, KernelRegression, certify
+    from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"
 
 _ROOMS = ("data", "errors", "report", "studies", "training")
 _NAMES = {
+    "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
     "NTKMonitor": "farfield.empirical",
     "empirical_ntk": "farfield.empirical",
+    "KernelRegression": "farfield.regression",
+    "NTKRegressor": "farfield.regression.estimator",
+    "certify": "farfield.regression",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
@@ -52,11 +64,16 @@ _NAMES = {
     "monte_carlo": "farfield.infinite",
     "ntk_operator": "farfield.empirical",
     "taylor_expand": "farfield.empirical",
+    "stabilize": "farfield.growth",
 }
 
 __all__ = [
+    "GradientFlow",
     "Kernel",
+    "KernelRegression",
     "NTKMonitor",
+    "NTKRegressor",
+    "certify",
     "data",
     "empirical_ntk",
     "errors",
@@ -68,6 +85,7 @@ __all__ = [
     "monte_carlo",
     "ntk_operator",
     "report",
+    "stabilize",
     "studies",
     "taylor_expand",
     "training",

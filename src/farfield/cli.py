@@ -180,6 +180,55 @@ def extrapolate(
     )
 
 
+@app.command()
+def certify(
+    model: Annotated[
+        str,
+        typer.Argument(help="my_model.py:build, a function without arguments that makes it."),
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .safetensors file, or a state dict from torch.save; nothing in it is run.",
+            show_default=False,
+        ),
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Shape of one input, such as 3,32,32 [default: told by the first layer].",
+            show_default=False,
+        ),
+    ] = None,
+    box: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Only inputs with all entries between two numbers.", show_default=False),
+    ] = None,
+    out: Out = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Prove how large YOUR trained network's output can get, over every input.
+
+    The file with the model runs, as it is your own; the file with the weights cannot. Prints the
+    verdict, the proven bound, the reason, and the worst input that a search found; saves them
+    as certificate.json and as a report.
+
+    Example: farfield certify my_model.py:build --weights weights.safetensors
+    """
+    _set_threads(threads)
+    from farfield.studies import certificate
+
+    settings = certificate.Settings(
+        model=model,
+        weights=None if weights is None else str(weights),
+        input_shape=None if input_shape is None else _sizes(input_shape),
+        box=box,
+    )
+    folder = out or RUNS / f"certificate-{Path(model.rpartition(':')[0]).stem}"
+    _finish(certificate.run(settings, out=folder, overwrite=overwrite), folder)
+
+
 @reproduce.command("protein")
 def reproduce_protein(
     quick: Quick = False,
@@ -335,6 +384,15 @@ def _widths(text: str) -> tuple[int, ...]:
         raise SettingsError(
             f"The hidden widths {text!r} are not whole numbers separated by commas, such as "
             "128,128."
+        ) from error
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(
+            f"The input shape {text!r} is not whole numbers separated by commas, such as 3,32,32."
         ) from error
 
 

@@ -37,9 +37,21 @@ class RangeError(FarfieldError):
     """Numbers grow beyond the range of their dtype."""
 
 
+class SingularKernelError(FarfieldError):
+    """A kernel matrix cannot be inverted in the precision it is held in."""
+
+
 class FarfieldWarning(UserWarning):
     """Base of every warning that farfield gives."""
 
 
 class AccuracyWarning(FarfieldWarning):
     """A number may be less accurate than it should be."""
+
+
+class ConditioningWarning(FarfieldWarning):
+    """A kernel matrix is so close to singular that predictions lose digits."""
+
+
+class DuplicateWarning(FarfieldWarning):
+    """Equal inputs have different targets, which no function can meet."""

@@ -104,6 +104,11 @@ class Kernel:
         kernel.memory_budget = memory_budget
         return kernel
 
+    @property
+    def prepare(self) -> Prepare:
+        """What prepares two blocks of inputs: it knows where the kernel comes from."""
+        return self._prepare
+
     def __call__(
         self,
         x1: Float[Tensor, "n1 *features"],

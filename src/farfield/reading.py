@@ -58,7 +58,10 @@ _PLAIN = {
     torch.numel,
     *(
         getattr(torch.Tensor, name).__get__
-        for name in ("shape", "dtype", "device", "ndim", "requires_grad", "layout", "is_cuda")
+        for name in (
+            *("shape", "dtype", "device", "ndim", "requires_grad", "layout"),
+            *("is_cuda", "is_cpu", "is_nested", "is_sparse", "is_leaf"),
+        )
     ),
 }
 
@@ -337,6 +340,14 @@ def _eagerly() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def running_module() -> tuple[str, str]:
+    """Path and class of the module whose ``forward`` is running; ("", "the model") at the top."""
+    if not _trail.running:
+        return "", "the model"
+    module = _trail.running[-1]
+    return _trail.names.get(id(module), ""), type(module).__name__
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The infinite-width limit: exact NNGP and NTK kernels of a model, and Monte Carlo estimates."""
 
 from farfield.infinite.finite import MonteCarlo, monte_carlo
-from farfield.infinite.kernel import InfiniteWidth, infinite_width
+from farfield.infinite.kernel import InfiniteWidth, KernelOf, infinite_width
 
-__all__ = ["InfiniteWidth", "MonteCarlo", "infinite_width", "monte_carlo"]
+__all__ = ["InfiniteWidth", "KernelOf", "MonteCarlo", "infinite_width", "monte_carlo"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from farfield.errors import FarfieldWarning, SettingsError
 from farfield.infinite import rules
 from farfield.infinite.gram import Scaled, Unknown, constant
-from farfield.infinite.limit_tensor import Parameterization
+from farfield.infinite.limit_tensor import Parameterization, Reading
 from farfield.infinite.native import fuse
 from farfield.infinite.outputs import OutputChoice, check_features
 from farfield.infinite.pairs import Program
@@ -24,6 +25,23 @@ __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 
 
 _WORTH_COMPILING = 2**19  # pairs; with fewer, PyTorch is done before a compiler would be
+
+
+@dataclass(frozen=True, eq=False)
+class KernelOf:
+    """How one kernel of a limit is computed, and so where it comes from.
+
+    Attributes:
+        limit: The limit.
+        name: ``"nngp"`` or ``"ntk"``.
+    """
+
+    limit: InfiniteWidth
+    name: str
+
+    def __call__(self, x1: Tensor, x2: Tensor) -> Tiles:
+        """The tiles of two blocks of inputs."""
+        return self.limit._tiles(x1, x2, [self.name])
 
 
 class InfiniteWidth:
@@ -45,11 +63,27 @@ class InfiniteWidth:
         output: OutputChoice = None,
     ) -> None:
         self._model = readable(model)
+        self._arguments = (
+            self._model, weight_var, bias_var, parameterization, memory_budget, output
+        )  # fmt: skip
         weights, biases = parameter_variances(self._model, weight_var, bias_var)
         self._reader = Reader(self._model, weights, biases, parameterization, output)
         self._memory_budget = memory_budget
-        self.nngp = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["nngp"]), memory_budget)
-        self.ntk = Kernel.tiled(lambda x1, x2: self._tiles(x1, x2, ["ntk"]), memory_budget)
+        self.nngp = Kernel.tiled(KernelOf(self, "nngp"), memory_budget)
+        self.ntk = Kernel.tiled(KernelOf(self, "ntk"), memory_budget)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies and pickles are made anew: variances are known by the identity of parameters."""
+        return type(self), self._arguments
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is read."""
+        return self._model
+
+    def reading(self) -> Reading:
+        """A fresh reading of the model, with the variances of its parameters."""
+        return self._reader.reading()
 
     def __call__(
         self,

@@ -99,8 +99,12 @@ class Reader:
             self._fitting.add(rows)
         return moments
 
-    def _reading(self, variances: Variances) -> Reading:
-        """What is known before the model runs, which then holds the copies of its buffers."""
+    def reading(self, variances: Variances | None = None) -> Reading:
+        """What is known before the model runs; it must hold copies of its buffers already.
+
+        Args:
+            variances: Those of the matrices and of the vectors, if not the reader's own.
+        """
         held = [
             value
             for module in self._model.modules()
@@ -108,7 +112,7 @@ class Reader:
             if isinstance(value, Tensor)
         ]
         return Reading(
-            *variances,
+            *(variances or self._variances),
             {id(parameter): name for name, parameter in self._model.named_parameters()},
             frozenset(map(id, held)),
             self._parameterization,
@@ -119,8 +123,8 @@ class Reader:
         readable(self._model)  # it may have changed
         first = wide(x1)
         second = first if x2 is x1 else wide(x2)
-        with following(self._model), _copied_buffers(self._model):
-            reading = self._reading(variances)
+        with following(self._model), copied_buffers(self._model):
+            reading = self.reading(variances)
             x = input_tensor(first, second, x1.dtype, reading)
             with _NothingRandom():
                 result = self._model(x)
@@ -135,10 +139,16 @@ _only_one = threading.RLock()
 
 
 @contextmanager
-def _copied_buffers(model: nn.Module) -> Iterator[None]:
+def copied_buffers(model: nn.Module) -> Iterator[None]:
     """Let the model work with copies of its buffers, for modules that count their calls.
 
     One reading at a time: another thread would take the copies for the buffers.
+
+    Args:
+        model: The model.
+
+    Yields:
+        Nothing.
     """
     with _only_one:
         places = [

@@ -1,4 +1,7 @@
-"""Published experiments, rerun: each study has ``Settings``, ``run`` and a typed ``Result``."""
+"""Published experiments, rerun, and studies of your own tables and networks.
+
+Each has ``Settings``, ``run`` and a typed ``Result``.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield.studies import protein, tabular, toy
+    from farfield.studies import certificate, protein, tabular, toy
 
-__all__ = ["protein", "tabular", "toy"]
+__all__ = ["certificate", "protein", "tabular", "toy"]
 
 
 def __getattr__(name: str) -> ModuleType:

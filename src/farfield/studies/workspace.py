@@ -24,8 +24,15 @@ METRICS = "metrics.csv"
 PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
+CERTIFICATE = "certificate.json"
 FIGURES = "figures"
-_OWN_FILES = (METRICS, PREDICTIONS, REPORT, SETTINGS)  # the record goes last when removed
+_OWN_FILES = (
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    CERTIFICATE,
+    SETTINGS,
+)  # the record goes last when removed
 _OWN_FOLDERS = {CHECKPOINTS: (".pt",), FIGURES: (".png", ".svg")}
 _LIBRARIES = (
     *("farfield", "torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib"),

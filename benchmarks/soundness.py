@@ -1,0 +1,179 @@
+"""Certificates against adversarial inputs: is a proven bound ever exceeded, and how close is it?
+
+Run with ``make soundness`` (about an hour of one core).
+
+Random networks over all rules, half of them trained, are certified; each is then attacked with at
+least 100,000 inputs in float64: rays up to 1e12, scattered inputs, and gradient ascent on every
+output from a thousand starts. A network without a bound is attacked along rays: it must not grow
+faster than the proven degree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+import farfield as ff
+from farfield.growth import Certificate, Effort, certify_model
+from random_networks import Case, draw
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one network gave."""
+
+    name: str
+    verdict: str
+    proven: bool
+    inputs: int
+    ratio: float
+    exceeded: bool
+    seconds: float
+
+
+def effort(outputs: int, tokens: int, least: int) -> Effort:
+    """Enough for so many inputs."""
+    if tokens:
+        return Effort(rays=least // 8 + 1, starts=16, steps=20)
+    rays, steps, searched = max(8, least // 100), 40, min(outputs, 4)
+    starts = least // (2 * searched * steps) + 2
+    return Effort(rays=rays, starts=2 * (starts // 2 + 1), steps=steps, outputs=searched)
+
+
+def attack(case: Case, least: int) -> Row:
+    """Certify a network and search for an input that exceeds the bound."""
+    shape = case.shape
+    size = torch.long if case.tokens else torch.float32
+    with torch.no_grad():
+        outputs = case.model(torch.zeros(1, *shape, dtype=size)).numel()
+    begin = time.perf_counter()
+    cert = certify_model(case.model, shape, case.domain, effort(outputs, case.tokens, least))
+    seconds = time.perf_counter() - begin
+    return Row(
+        case.name, cert.verdict, bool(cert.bounded), cert.worst_found.evaluations, cert.ratio,
+        exceeds(cert), seconds,
+    )  # fmt: skip
+
+
+def exceeds(cert: Certificate) -> bool:
+    """Whether anything found contradicts what is proven."""
+    found, bound, escape = cert.worst_found, cert.bound, cert.growth.found
+    over = (found.upper > bound.upper.flatten()) | (found.lower < bound.lower.flatten())
+    faster = escape is not None and escape.degree > cert.growth.degree + 0.01
+    return bool(over.any()) or faster
+
+
+def two_hidden(seed: int, place: str) -> nn.Module:
+    """A ReLU network with two hidden layers and LayerNorm; every second one is trained."""
+    generator = torch.Generator().manual_seed(seed)
+    width = int(16 * 2 ** (3 * torch.rand((), generator=generator)))
+    features = int(torch.randint(1, 21, (), generator=generator))
+    model = ff.mlp(features, [width, width], 1, norm="layer", norm_at=place)
+    ff.gaussian_init_(model, generator=generator)
+    if seed % 2:
+        x = torch.randn(256, features, generator=generator)
+        y = torch.sin(x.sum(1, keepdim=True)) + 0.3 * x[:, :1]
+        optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for _ in range(500):
+            optimiser.zero_grad()
+            (model(x) - y).square().mean().backward()
+            optimiser.step()
+    return model.eval()
+
+
+def tightness(count: int, least: int) -> None:
+    """Print the table of bound / worst found."""
+    print(
+        "\n| two hidden layers, ReLU, widths 16-128, d 1-20 | networks | median | 90 % | largest |"
+    )
+    print("|---|---|---|---|---|")
+    everything: list[float] = []
+    for place in ("first", "last", "every"):
+        for trained in (False, True):
+            ratios = []
+            for seed in range(int(trained), 2 * count, 2):
+                model = two_hidden(seed, place)
+                cert = certify_model(model, effort=effort(1, 0, least))
+                ratios.append(cert.ratio)
+            everything += ratios
+            print_ratios(f"LayerNorm {place}, {'trained' if trained else 'untrained'}", ratios)
+    print_ratios("all of them", everything)
+    print_ratios("LayerNorm -> Linear", exact(count, least, nn.Identity))
+    print_ratios("Linear -> LayerNorm -> Linear", exact(count, least, lambda d: nn.Linear(d, 16)))
+
+
+def exact(count: int, least: int, before: Callable[[int], nn.Module]) -> list[float]:
+    """Ratios of networks whose bound is exact."""
+    ratios = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        features = 2 + seed % 19
+        first = before(features)
+        width = 16 if isinstance(first, nn.Linear) else features
+        norm = nn.LayerNorm(width)
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        model = nn.Sequential(first, norm, nn.Linear(width, 2)).eval()
+        ratios.append(certify_model(model, (features,), effort=effort(2, 0, least)).ratio)
+    return ratios
+
+
+def print_ratios(name: str, ratios: list[float]) -> None:
+    """A row of the table."""
+    ordered = sorted(ratios)
+    high = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
+    print(
+        f"| {name} | {len(ratios)} | {statistics.median(ratios):.4g} | {high:.4g} | "
+        f"{ordered[-1]:.4g} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Parse, attack, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0, help="Seed of the first network.")
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--tight", type=int, default=15, help="Networks in each row of tightness.")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", ff.errors.AccuracyWarning)  # what it tells is counted
+
+    rows: dict[str, list[Row]] = defaultdict(list)
+    exceeded = []
+    for seed in range(options.first, options.first + options.networks):
+        row = attack(draw(seed, trained=seed % 20 >= 10), options.inputs)
+        rows[row.name].append(row)
+        print(f"{seed} {row}", file=sys.stderr, flush=True)
+        if row.exceeded:
+            exceeded.append(seed)
+            print(f"EXCEEDED: network {seed} ({row.name})", flush=True)
+    print("| networks | count | proven bounded | grow | neither | inputs, at least | exceeded "
+          "| median bound / found | seconds |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, group in rows.items():
+        proven = [row for row in group if row.proven]
+        grow = sum(row.verdict.startswith("grows") for row in group)
+        ratio = statistics.median(row.ratio for row in proven) if proven else float("nan")
+        print(
+            f"| {name} | {len(group)} | {len(proven)} | {grow} | {len(group) - len(proven) - grow} "
+            f"| {min(row.inputs for row in group):,} | {sum(row.exceeded for row in group)} "
+            f"| {ratio:.3g} | {statistics.median(row.seconds for row in group):.1f} |"
+        )
+    print(f"\n{sum(map(len, rows.values()))} networks, {len(exceeded)} exceeded", flush=True)
+    if options.tight:
+        tightness(options.tight, options.inputs // 4)
+
+
+if __name__ == "__main__":
+    main()

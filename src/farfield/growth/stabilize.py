@@ -1,0 +1,76 @@
+"""LayerNorms inserted into a network that has none."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from farfield.errors import SettingsError
+
+_PLACES = ("first", "last", "every")
+
+
+def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
+    """A copy of a model with LayerNorm behind its hidden linear layers.
+
+    ``Linear -> activation`` becomes ``Linear -> LayerNorm -> activation``. In ``nn.Sequential``
+    the norm is a module of its own behind the layer, so that later modules get higher numbers;
+    elsewhere the layer ``name`` becomes ``nn.Sequential(layer, norm)``, so that its parameters
+    are called ``name.0.weight``. The last linear layer is the output and gets none.
+
+    **The copy must be trained**, or trained further: it has the old weights, but computes another
+    function. What it gains at once is the certificate: its output is bounded as long as every way
+    from input to output passes a norm, which :func:`farfield.certify` checks.
+
+    Args:
+        model: A model with at least two ``nn.Linear`` layers, used in the order in which they
+            stand in ``model.named_modules()``. It is not changed.
+        where: Behind which hidden linear layers: ``"first"``, ``"last"`` or ``"every"``.
+
+    Returns:
+        The copy, in training mode. Its norms have the dtype and device of the layers.
+
+    Raises:
+        SettingsError: An unknown place, or fewer than two linear layers.
+
+    Source: Ziomek, Whittle and Osborne, "Just One Layer Norm Guarantees Stable Extrapolation"
+    (NeurIPS 2025), section 4: Linear, then LayerNorm, then the activation.
+
+    Example:
+        >>> import farfield as ff
+        >>> ff.stabilize(ff.mlp(9, [128, 128], 1))
+        Sequential(
+          (0): Linear(in_features=9, out_features=128, bias=True)
+          (1): LayerNorm((128,), eps=1e-05, elementwise_affine=True, bias=True)
+          (2): ReLU()
+          (3): Linear(in_features=128, out_features=128, bias=True)
+          (4): ReLU()
+          (5): Linear(in_features=128, out_features=1, bias=True)
+        )
+    """
+    if where not in _PLACES:
+        raise SettingsError(f"where is {where!r}; choose 'first', 'last' or 'every'.")
+    changed = copy.deepcopy(model)
+    hidden = [name for name, module in changed.named_modules() if type(module) is nn.Linear][:-1]
+    if not hidden:
+        raise SettingsError(
+            "stabilize needs at least two torch.nn.Linear layers, a hidden one and the output; "
+            "put the norm into other models by hand, behind the first layer."
+        )
+    chosen = {"first": hidden[:1], "last": hidden[-1:], "every": hidden}[where]
+    for name in reversed(chosen):  # from the back, so that the numbers before stay
+        _insert(changed, name)
+    return changed.train()
+
+
+def _insert(model: nn.Module, name: str) -> None:
+    layer = model.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    norm = nn.LayerNorm(layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
+    path, _, own = name.rpartition(".")
+    parent = model.get_submodule(path)
+    if type(parent) is nn.Sequential and own.isdigit():
+        parent.insert(int(own) + 1, norm)
+    else:
+        setattr(parent, own, nn.Sequential(layer, norm))

@@ -1,0 +1,44 @@
+"""docs/regression.md: its examples run, and the numbers of its table are true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import farfield as ff
+
+PAGE = (Path(__file__).parents[2] / "docs" / "regression.md").read_text("utf-8")
+
+
+def test_examples_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    assert len(blocks) == 4
+    lines: list[str] = []
+    place = {"print": lambda *values: lines.append(" ".join(map(str, values)))}
+    with torch.random.fork_rng():
+        for number, block in enumerate(blocks):
+            exec(compile(block, f"block {number} of docs/regression.md", "exec"), place)
+    printed = "\n".join(lines)
+    assert "LayerNorm '1'" in printed
+    assert "singular in torch.float64" in printed
+    assert "1.0 is larger than 0.1" in printed
+    assert "nan" not in printed
+
+
+def test_a_row_of_the_toy_table() -> None:
+    (cells,) = re.findall(r"^\| LN first \| quadratic \| (.*?) \|$", PAGE, re.M)
+    model = ff.mlp(1, [4, 4], 1, norm="layer", norm_at="first")
+    model[1].eps = 0.0
+    model[1].requires_grad_(False)
+    limit = ff.infinite_width(model, {"0": 1.0, "3": 2.0, "5": 2.0}, 0.01)
+    x = torch.linspace(-3, 3, 20, dtype=torch.float64)[:, None]
+    cert = ff.certify(ff.KernelRegression(limit.ntk).fit(x, x.square()))
+    forms = cert.forms
+    assert forms is not None
+    found = [cert.kernel_bound.value, cert.smallest_eigenvalue, forms.norm, forms.root]
+    found += [forms.linear, cert.worst_found.value, cert.fit.predict(25.0 + 0 * x[:1])]
+    found.append(cert.along(torch.ones(1)).coefficient)
+    assert [float(value) for value in found] == pytest.approx(
+        [float(cell) for cell in cells.split(" | ")], rel=1e-2
+    )
