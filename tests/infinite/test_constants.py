@@ -63,7 +63,7 @@ def test_constants_beside_units() -> None:
     ("function", "match"),
     [
         (lambda x: x + torch.arange(len(x))[:, None].expand(len(x), 3), "Rows must stay apart"),
-        (lambda x: torch.cat([x, torch.rand(len(x), 1)], -1), "Rows must stay apart"),
+        (lambda x: torch.cat([x, torch.rand(len(x), 1)], -1), "random numbers"),
         (lambda x: torch.cat([x, torch.ones(2, 1)], -1), "Sizes of tensors must match"),
         (lambda x: x * nn.Parameter(torch.ones(3)), "with a parameter"),
     ],
