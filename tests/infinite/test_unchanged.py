@@ -124,3 +124,11 @@ def test_a_module_used_twice_keeps_its_buffers() -> None:
     buffer = twice.scale
     ff.infinite_width(nn.Sequential(twice, twice, nn.Linear(3, 1)), 1.0, 0.1).ntk(X)
     assert twice.scale is buffer
+
+
+def test_a_layer_used_twice_keeps_its_parameters() -> None:
+    shared = nn.Linear(3, 3, dtype=X.dtype)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(3, 1, dtype=X.dtype))
+    before = shared.weight
+    ff.monte_carlo(model, X, draws=2, weight_var=1.0, bias_var=0.1)
+    assert shared.weight is before

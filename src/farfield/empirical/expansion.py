@@ -14,9 +14,9 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from farfield.empirical.forward import check_model
-from farfield.empirical.replaced import replaced
 from farfield.empirical.tangents import load, moved
 from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.replaced import replaced
 
 
 class TaylorModel(nn.Module):

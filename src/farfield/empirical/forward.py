@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from farfield.empirical.inputs import Inputs, as_arguments, count, mapped, tensors_of
 from farfield.empirical.outputs import OutputChoice, flattened
-from farfield.empirical.replaced import replaced
 from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.replaced import replaced
 
 _HALF = (torch.float16, torch.bfloat16)
 

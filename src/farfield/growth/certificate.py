@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from farfield.errors import AccuracyWarning, SettingsError
 from farfield.growth import rules
@@ -28,6 +27,7 @@ from farfield.growth.reasons import (
 )
 from farfield.growth.search import Effort, Escape, Found, Search
 from farfield.reading import following, readable
+from farfield.replaced import run_with
 
 __all__ = ["Bound", "Certificate", "Growth", "certify_model", "rules"]
 
@@ -267,7 +267,7 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
         node = reading.add("input", lower, upper, degree, Free(is_input=True))
         before = torch.get_rng_state()
         try:
-            result = functional_call(model, wide_state(model), (BoundTensor(node, reading),))
+            result = run_with(model, wide_state(model), BoundTensor(node, reading))
         except (RuntimeError, IndexError) as error:
             raise _does_not_run(domain, error) from error
         if not torch.equal(before, torch.get_rng_state()):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from farfield.errors import SettingsError
+from farfield.replaced import run_with
 
 Evaluate = Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ def evaluator(model: nn.Module) -> Evaluate:
     def evaluate(x: Tensor) -> Tensor:
         values = [
             value.flatten(1)
-            for _, value in tensors_of(functional_call(model, state, (x,)))
+            for _, value in tensors_of(run_with(model, state, x))
             if isinstance(value, Tensor)
         ]
         return torch.cat(values, 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
+from torch.func import jacrev
 
 from farfield.errors import SettingsError
 from farfield.infinite.gram import Variance
@@ -18,6 +18,7 @@ from farfield.infinite.sums import added_vectors
 from farfield.infinite.variances import VarianceChoice, measured, parameter_variances
 from farfield.kernel import check_batches
 from farfield.reading import readable
+from farfield.replaced import run_with
 
 _RANDOM_OR_TIED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
@@ -201,7 +202,7 @@ def _features(
     """Outputs and weighed gradients, each (n, features), whose inner products are the kernels."""
 
     def outputs(values: Mapping[str, Tensor]) -> Tensor:
-        result = functional_call(model, {**parameters, **values}, (x,))
+        result = run_with(model, {**parameters, **values}, x)
         parts = outputs_of(result, output)
         for name, part in parts.items():
             check_rows(name, part, len(x), Tensor)

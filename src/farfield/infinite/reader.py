@@ -22,6 +22,7 @@ from farfield.infinite.limit_tensor import (
 )
 from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
 from farfield.reading import following, has_asked_for_a_shape, name_of, readable
+from farfield.replaced import replaced
 
 Variances = tuple[dict[int, Variance], dict[int, Variance]]
 
@@ -151,20 +152,9 @@ def copied_buffers(model: nn.Module) -> Iterator[None]:
         Nothing.
     """
     with _only_one:
-        places = [
-            (module, name, buffer)
-            for module in model.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
-        copies = {id(buffer): buffer.clone() for _, _, buffer in places}
-        try:
-            for module, name, buffer in places:
-                module._buffers[name] = copies[id(buffer)]
+        copies = {id(buffer): buffer.clone() for buffer in model.buffers()}
+        with replaced(model, copies):
             yield
-        finally:
-            for module, name, buffer in places:
-                module._buffers[name] = buffer
 
 
 # Functions that draw random numbers, and those that do in training mode.

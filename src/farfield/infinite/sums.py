@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+
+from farfield.replaced import run_with
 
 # Names of the functions that add a vector to units; in place they end with an underscore.
 _SUMS = {
@@ -59,7 +60,7 @@ def added_vectors(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor)
     """
     recorder = _Recorder({id(parameter): name for name, parameter in parameters.items()})
     with torch.no_grad(), recorder:
-        functional_call(model, dict(parameters), (x,))
+        run_with(model, parameters, x)
     return recorder.added
 
 

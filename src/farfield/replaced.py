@@ -49,5 +49,21 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
             module.__dict__.update(tensors_before)
 
 
+def run_with(model: nn.Module, state: Mapping[str, Tensor], *args: Any) -> Any:
+    """What a model gives with other parameters or buffers.
+
+    Args:
+        model: The model; it is not changed.
+        state: Tensors by the names of ``named_parameters()`` and ``named_buffers()``.
+        args: What ``forward`` takes.
+
+    Returns:
+        Its result.
+    """
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with replaced(model, {id(own[name]): value for name, value in state.items()}):
+        return model(*args)
+
+
 def _loose(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
