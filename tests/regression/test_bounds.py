@@ -169,9 +169,11 @@ def test_a_kernel_without_a_model_is_only_searched() -> None:
     assert cert.worst_found.value <= cert.forms.norm.max()  # it is 1 here, as we know
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.1, 1e4])
-@pytest.mark.parametrize("norm_at", ["first", "last", "every"])
-def test_the_bounds_hold_and_are_ordered(ridge, norm_at) -> None:
+@pytest.mark.parametrize(
+    ("norm_at", "ridge"),
+    [("first", 0.0), ("last", 0.0), ("every", 0.0), ("first", 0.1), ("last", 1e4)],
+)
+def test_the_bounds_hold_and_are_ordered(norm_at, ridge) -> None:
     kernel = limit(norm_at=norm_at).ntk
     x, y = batch(20), batch(20, 2, seed=1)
     fit = ff.KernelRegression(kernel, ridge).fit(torch.cat([x, x[:3]]), torch.cat([y, y[:3]]))
@@ -198,7 +200,7 @@ def test_the_bounds_hold_and_are_ordered(ridge, norm_at) -> None:
     assert (cert.bound.lower <= found.lower).all()
     assert (found.upper <= cert.bound.upper).all()
     # More inputs than the search has seen.
-    many = torch.cat([10.0**k * batch(300, seed=k + 5) for k in range(-3, 13)])
+    many = torch.cat([10.0**k * batch(100, seed=k + 5) for k in range(-3, 13)])
     assert (fit.predict(many).abs().amax(0) <= cert.bound.upper).all()
     assert found.value == torch.maximum(-found.lower, found.upper).max()
     assert float(fit.predict(found.input[None])[0, found.output].abs()) == pytest.approx(
@@ -319,7 +321,7 @@ def test_the_search_finds_a_needle_that_rays_miss() -> None:
     x = batch(6)
     fit = ff.KernelRegression(limit().ntk).fit(x, torch.tensor([5.0, -5, 5, -5, 5, -5]))
     found = search(fit)
-    grid = torch.linspace(-4, 4, 161, dtype=torch.float64)
+    grid = torch.linspace(-4, 4, 101, dtype=torch.float64)
     values = fit.predict(torch.cartesian_prod(grid, grid)).abs().max()
     assert found.value >= float(values) * (1 - 1e-3)
     assert bounds.certify_fit(fit).bound.largest >= found.value
