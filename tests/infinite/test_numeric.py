@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 import torch
-from networks import stack
+from networks import Elementwise, stack
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import farfield as ff
-from farfield.errors import AccuracyWarning
+from farfield.errors import AccuracyWarning, SettingsError
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.nodes import tanh_sinh
 from farfield.infinite.duals.numeric import TOLERANCE, Numeric
@@ -111,6 +111,18 @@ def test_single_precision(name, x) -> None:
         assert rough.dtype == torch.float32
         size = exact.diagonal().sqrt().outer(exact.diagonal().sqrt())
         assert ((rough.double() - exact).abs() / size).max() <= 2e-6
+
+
+def test_the_tolerance_is_the_users(x) -> None:
+    model = stack(1, lambda: Elementwise(lambda u: torch.tanh(1e5 * (u - 0.37))))
+    strict = ff.infinite_width(model, weight_var=2.0, bias_var=0.1, tolerance=1e-12)
+    with pytest.warns(AccuracyWarning, match="more than 1e-12"):
+        strict.nngp(x)
+    rough = ff.infinite_width(model, weight_var=2.0, bias_var=0.1, tolerance=0.5)
+    assert rough.nngp(x).isfinite().all()
+    for tolerance in (0.0, -1.0, 1.0, float("nan")):
+        with pytest.raises(SettingsError, match="between 0 and 1"):
+            ff.infinite_width(model, tolerance=tolerance)
 
 
 def test_the_warning_says_what_to_do() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from farfield.errors import FarfieldWarning, SettingsError
 from farfield.infinite import rules
+from farfield.infinite.duals.numeric import TOLERANCE
 from farfield.infinite.gram import Scaled, Unknown, constant
 from farfield.infinite.limit_tensor import Parameterization, Reading
 from farfield.infinite.native import fuse
@@ -61,13 +62,14 @@ class InfiniteWidth:
         parameterization: Parameterization,
         memory_budget: int,
         output: OutputChoice = None,
+        tolerance: float = TOLERANCE,
     ) -> None:
         self._model = readable(model)
         self._arguments = (
-            self._model, weight_var, bias_var, parameterization, memory_budget, output
+            self._model, weight_var, bias_var, parameterization, memory_budget, output, tolerance
         )  # fmt: skip
         weights, biases = parameter_variances(self._model, weight_var, bias_var)
-        self._reader = Reader(self._model, weights, biases, parameterization, output)
+        self._reader = Reader(self._model, weights, biases, parameterization, output, tolerance)
         self._memory_budget = memory_budget
         self.nngp = Kernel.tiled(KernelOf(self, "nngp"), memory_budget)
         self.ntk = Kernel.tiled(KernelOf(self, "ntk"), memory_budget)
@@ -165,6 +167,7 @@ def infinite_width(
     parameterization: Parameterization = "ntk",
     memory_budget: int = MEMORY_BUDGET,
     output: OutputChoice = None,
+    tolerance: float = TOLERANCE,
 ) -> InfiniteWidth:
     r"""The exact kernels of a model whose hidden layers are infinitely wide.
 
@@ -186,6 +189,9 @@ def infinite_width(
         output: Which output, where ``forward`` returns several: an index of a tuple or list, a
             key of a mapping. ``None`` takes the mean over the units of all of them. The units
             of one tensor all have the same kernel, that of any one of them.
+        tolerance: Estimated relative error of an activation's expectations above which
+            quadrature gives an :class:`farfield.errors.AccuracyWarning`; closed forms do not
+            need it.
 
     Returns:
         An object with the kernels ``nngp`` and ``ntk``.
@@ -208,7 +214,11 @@ def infinite_width(
         raise SettingsError(
             f"The parameterization is {parameterization!r}; choose 'ntk' or 'standard'."
         )
-    return InfiniteWidth(model, weight_var, bias_var, parameterization, memory_budget, output)
+    if not 0.0 < tolerance < 1.0:
+        raise SettingsError(f"The tolerance is {tolerance}; it must lie between 0 and 1.")
+    return InfiniteWidth(
+        model, weight_var, bias_var, parameterization, memory_budget, output, tolerance
+    )
 
 
 def _over_positions(values: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from farfield.infinite.duals.numeric import requesting
 from farfield.infinite.gram import Scaled, Variance
 from farfield.infinite.laws import Mixed, blend, mixed, positions, wide
 from farfield.infinite.limit_tensor import (
@@ -38,6 +39,7 @@ class Reader:
         biases: Those of its vectors.
         parameterization: How gradients are counted.
         output: Which of several outputs counts.
+        tolerance: Of quadrature.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Reader:
         biases: dict[int, Variance],
         parameterization: Parameterization,
         output: OutputChoice,
+        tolerance: float,
     ) -> None:
         self._model = model
         self._variances = weights, biases
         self._parameterization = parameterization
         self._output = output
+        self._tolerance = tolerance
         self._fitting: set[int] = set()  # sizes of batches that are known not to matter
 
     def moments(self, x1: Tensor, x2: Tensor) -> Mixed:
@@ -127,13 +131,14 @@ class Reader:
         with following(self._model), copied_buffers(self._model):
             reading = self.reading(variances)
             x = input_tensor(first, second, x1.dtype, reading)
-            with _NothingRandom():
+            with _NothingRandom(), requesting(self._tolerance):
                 result = self._model(x)
             asked_shape = has_asked_for_a_shape()
             outputs = outputs_of(result, self._output)
             for name, output in outputs.items():
                 check_rows(name, output, len(x1) + len(x2), LimitTensor)
-        return _all_units(list(outputs.values())), asked_shape
+        with requesting(self._tolerance):
+            return _all_units(list(outputs.values())), asked_shape
 
 
 _only_one = threading.RLock()

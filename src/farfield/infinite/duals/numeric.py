@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -22,15 +24,17 @@ from farfield.infinite.safe import safe_divide, safe_sqrt
 Function = Callable[[Tensor], Tensor]
 
 TOLERANCE = 1e-10
-"""Estimated relative error above which a warning is given."""
+"""Estimated relative error above which a warning is given, unless another one is requested."""
 
-_ENOUGH = 1e-3 * TOLERANCE  # pairs that a series knows better than that need nothing else
+_requested = ContextVar("requested", default=TOLERANCE)
 
-# Tried one after the other, each with the estimated error at which it is believed. The first ones
-# have no nodes to spare for layers, so they must be surer of themselves.
+_SURELY = 1e-3  # of the tolerance: pairs that a series knows better than that need nothing else
+
+# Tried one after the other, each with the estimated error at which it is believed, in tolerances.
+# The first ones have no nodes to spare for layers, so they must be surer of themselves.
 _RULES = (
-    *((gauss(count), 1e-5 * TOLERANCE) for count in (20, 32, 48)),
-    *((tanh_sinh(half), 0.01 * TOLERANCE) for half in (72, 100, 140, 200)),
+    *((gauss(count), 1e-5) for count in (20, 32, 48)),
+    *((tanh_sinh(half), 0.01) for half in (72, 100, 140, 200)),
 )
 _RULE_OF_ROWS = tanh_sinh(200)  # rows are few, so they get many nodes at once
 _ROWS_AT_ONCE = 512
@@ -38,6 +42,23 @@ _ROWS_AT_ONCE = 512
 # the integrals are cut at these scales.
 _WIDE = 1e3
 _SCALES = (0.1, 1.0, 10.0, 100.0)
+
+
+@contextmanager
+def requesting(tolerance: float) -> Iterator[None]:
+    """Let the functions that are met meanwhile have this tolerance.
+
+    Args:
+        tolerance: Estimated relative error above which they warn.
+
+    Yields:
+        Nothing.
+    """
+    before = _requested.set(tolerance)
+    try:
+        yield
+    finally:
+        _requested.reset(before)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,11 +78,13 @@ class Numeric(Smooth):
         function: phi, entry by entry, differentiable by PyTorch.
         bends: Where phi or its slope jumps.
         name: What it is called in messages.
+        tolerance: Estimated relative error above which it warns.
     """
 
     function: Function
     bends: Collection[float]
     name: str
+    tolerance: float = field(default_factory=_requested.get)
 
     @property
     def kinks(self) -> tuple[float, ...]:
@@ -150,11 +173,12 @@ class Numeric(Smooth):
         self, function: Function, series: Series, r: Rows, angle: Angle, root: Rows
     ) -> Tensor:
         """``E[f(u) f(v)]`` over these roots."""
-        value, error = series.sum(_cosine(angle), _ENOUGH)
+        enough = _SURELY * self.tolerance
+        value, error = series.sum(_cosine(angle), enough)
         # A unit and itself: the roots are all there is to know.
         equal = is_equal(r, angle)
         value = torch.where(equal, (root.outer() > 0).to(value), value)
-        rest = ~equal & (error > _ENOUGH)
+        rest = ~equal & (error > enough)
         symmetric = _is_symmetric(r, angle)
         if bool(rest.any()):
             at = (rest.triu() if symmetric else rest).nonzero().unbind(-1)
@@ -176,10 +200,10 @@ class Numeric(Smooth):
         near = is_near(pairs, self.bends).nonzero().flatten()
         if len(near):
             estimate = estimate.put(near, near_expectation(function, pairs.take(near), self.bends))
-        accepted = TOLERANCE
+        accepted = 1.0
         for rule, next_accepted in _RULES:
             errors = _errors(estimate, scale)
-            again = (errors > accepted).nonzero().flatten()
+            again = (errors > accepted * self.tolerance).nonzero().flatten()
             if not len(again):
                 break
             finer = pair_expectation(function, pairs.take(again), self.bends, rule)
@@ -191,14 +215,14 @@ class Numeric(Smooth):
     def _check(self, errors: Tensor, widths: Tensor) -> None:
         """Warn if an estimated error is too large, of Gaussians of these standard deviations."""
         error = float(errors.max()) if errors.numel() else 0.0
-        if not error <= TOLERANCE:
-            widest = float(widths.detach()[~(errors <= TOLERANCE)].max())
+        if not error <= self.tolerance:
+            widest = float(widths.detach()[~(errors <= self.tolerance)].max())
             warnings.warn(
                 f"The quadrature for {self.name} has an estimated relative error of {error:.1e}, "
-                f"more than {TOLERANCE:.0e}, where the pre-activations of an input have a standard "
-                f"deviation of up to {widest:.3g}: the function bends or jumps where it is not "
-                "expected, or its Gaussian is too wide. Use smaller inputs, a smaller weight_var, "
-                "a norm before the activation, or an activation with a closed form; "
+                f"more than {self.tolerance:.0e}, where the pre-activations of an input have a "
+                f"standard deviation of up to {widest:.3g}: the function bends or jumps where "
+                "it is not expected, or its Gaussian is too wide. Use smaller inputs, a smaller "
+                "weight_var, a norm before the activation, or an activation with a closed form; "
                 "monte_carlo() checks the kernel.",
                 AccuracyWarning,
                 stacklevel=2,
@@ -218,7 +242,7 @@ def _is_symmetric(r: Rows, angle: Angle) -> bool:
     same = angle.apart.shape[-1] == angle.apart.shape[-2] and torch.equal(r.left, r.right.mT)
     if not same or angle.apart.requires_grad or r.left.requires_grad or r.right.requires_grad:
         return False
-    cosines = torch.allclose(angle.cosine, angle.cosine.mT, rtol=0.0, atol=_ENOUGH)
+    cosines = torch.allclose(angle.cosine, angle.cosine.mT, rtol=0.0, atol=_SURELY * TOLERANCE)
     return cosines and torch.allclose(angle.apart, angle.apart.mT, rtol=1e-9, atol=1e-14)
 
 
