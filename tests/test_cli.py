@@ -386,13 +386,18 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
         env=_environment(),
         stderr=subprocess.PIPE,
         text=True,
+        # Shells let what they start in the background ignore interrupts, and it inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "settings.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(1.0)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    try:
+        _, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
     # Python ends itself by the signal when it came inside exec(); a shell shows 130 for both.
     assert running.returncode in (130, -signal.SIGINT)
     assert f"farfield reproduce toy --threads 1 --out {tmp_path / 'run'} --resume" in err
