@@ -1,27 +1,19 @@
 """docs/empirical.md: its examples run and print what they say, its list is that of the rules."""
 
 import re
-from pathlib import Path
 
 import pytest
-import torch
 
+import pages
 from farfield.empirical.rules import RULES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "empirical.md").read_text("utf-8")
+PAGE = pages.text("empirical")
 
 
 @pytest.fixture(scope="module")
 def printed() -> str:
     """What all blocks print, run one after the other as a reader would."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) >= 8
-    lines: list[str] = []
-    place = {"print": lambda *values: lines.append(" ".join(map(str, values)))}
-    with torch.random.fork_rng():
-        for number, block in enumerate(blocks):
-            exec(compile(block, f"block {number} of docs/empirical.md", "exec"), place)
-    return "\n".join(lines)
+    return pages.printed_by("empirical", 8)
 
 
 def test_examples_run(printed) -> None:

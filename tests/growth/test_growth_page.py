@@ -1,25 +1,18 @@
 """docs/certify.md: its examples run, and the table of verdicts is what they print."""
 
 import re
-from pathlib import Path
 
 import pytest
-import torch
 
-PAGE = (Path(__file__).parents[2] / "docs" / "certify.md").read_text("utf-8")
+import pages
+
+PAGE = pages.text("certify")
 
 
 @pytest.fixture(scope="module")
 def printed() -> str:
     """What all blocks print, run one after the other as a reader would."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 5
-    lines: list[str] = []
-    place = {"print": lambda *values: lines.append(" ".join(map(str, values)))}
-    with torch.random.fork_rng():
-        for number, block in enumerate(blocks):
-            exec(compile(block, f"block {number} of docs/certify.md", "exec"), place)
-    return "\n".join(lines)
+    return pages.printed_by("certify", 5)
 
 
 def test_examples_run(printed) -> None:

@@ -1,15 +1,14 @@
 """docs/infinite.md: its examples run, its numbers are true, its lists are those of the rules."""
 
 import re
-from pathlib import Path
 
 import pytest
-import torch
 
+import pages
 from farfield.infinite.kernel import rules
 from farfield.infinite.limit_tensor import RULES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "infinite.md").read_text("utf-8")
+PAGE = pages.text("infinite")
 
 
 def listed(name: str) -> list[str]:
@@ -21,14 +20,7 @@ def listed(name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def printed() -> str:
     """What all blocks print, run one after the other as a reader would."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) >= 8
-    lines: list[str] = []
-    place = {"print": lambda *values: lines.append(" ".join(map(str, values)))}
-    with torch.random.fork_rng():
-        for number, block in enumerate(blocks):
-            exec(compile(block, f"block {number} of docs/infinite.md", "exec"), place)
-    return "\n".join(lines)
+    return pages.printed_by("infinite", 8)
 
 
 def test_examples_run(printed) -> None:

@@ -1,25 +1,18 @@
 """docs/regression.md: its examples run, and the numbers of its table are true."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
 import farfield as ff
+import pages
 
-PAGE = (Path(__file__).parents[2] / "docs" / "regression.md").read_text("utf-8")
+PAGE = pages.text("regression")
 
 
 def test_examples_run() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 4
-    lines: list[str] = []
-    place = {"print": lambda *values: lines.append(" ".join(map(str, values)))}
-    with torch.random.fork_rng():
-        for number, block in enumerate(blocks):
-            exec(compile(block, f"block {number} of docs/regression.md", "exec"), place)
-    printed = "\n".join(lines)
+    printed = pages.printed_by("regression", 4)
     assert "LayerNorm '1'" in printed
     assert "singular in torch.float64" in printed
     assert "1.0 is larger than 0.1" in printed

@@ -38,8 +38,7 @@ def std(
     correction: int = 1,
 ) -> LimitTensor:
     """The standard deviation over the units; corrections vanish in the limit."""
-    law = mixed(x.law)
-    return _statistic(x, law.covariance().root, dim, keepdim, "std")
+    return _statistic(x, _deviation(x), dim, keepdim, "std")
 
 
 @RULES.register(torch.var, torch.Tensor.var)
@@ -51,9 +50,7 @@ def var(
     correction: int = 1,
 ) -> LimitTensor:
     """The variance over the units; corrections vanish in the limit."""
-    law = mixed(x.law)
-    deviation = law.covariance().root
-    return _statistic(x, deviation.map(torch.square), dim, keepdim, "var")
+    return _statistic(x, _deviation(x).map(torch.square), dim, keepdim, "var")
 
 
 @RULES.register(torch.linalg.vector_norm)
@@ -90,6 +87,10 @@ def normalize(
     """Divide by the Euclidean norm."""
     length = vector_norm(x, p, dim, True)
     return div(x, torch.clamp(length, min=eps))
+
+
+def _deviation(x: LimitTensor) -> Rows:
+    return mixed(x.law).covariance().root
 
 
 def _statistic(
