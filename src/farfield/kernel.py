@@ -39,6 +39,7 @@ class Tiles:
         write: A faster way for float64 matrices on the CPU, if there is one: rows, columns, where
             to write the tiles, and where their mirror images (nowhere if empty); a tile that
             is its own mirror image is completed below its diagonal.
+        longest_side: Rows and columns of a tile at most, if not as many as usual.
     """
 
     values: Callable[[slice, slice], Sequence[Tensor]]
@@ -46,6 +47,7 @@ class Tiles:
     parallel: bool = False
     entry_size: int = 8
     write: Callable[[slice, slice, Sequence[Tensor], Sequence[Tensor]], None] | None = None
+    longest_side: int | None = None
 
 
 Prepare = Callable[[Tensor, Tensor], Tiles]
@@ -183,7 +185,7 @@ def evaluate(
                     same,
                     torch.is_inference_mode_enabled(),
                 )
-                side = tile_side(tiles.entry_size * threads, memory_budget)
+                side = tile_side(tiles.entry_size * threads, memory_budget, tiles.longest_side)
                 places = _places(rows, columns, side, half=same)
                 for _ in pool.map(fill, places) if tiles.parallel and pool else map(fill, places):
                     pass
@@ -193,10 +195,10 @@ def evaluate(
     return targets
 
 
-def tile_side(entry_size: int, memory_budget: int) -> int:
+def tile_side(entry_size: int, memory_budget: int, longest: int | None = None) -> int:
     """Rows and columns of a tile whose arrays of ``entry_size`` bytes a pair fit the budget."""
     entries = memory_budget // (_LIVE_ARRAYS * entry_size)
-    return max(1, min(_LONGEST_SIDE, int(entries**0.5)))
+    return max(1, min(longest or _LONGEST_SIDE, int(entries**0.5)))
 
 
 @dataclass(frozen=True)

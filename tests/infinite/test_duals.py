@@ -73,6 +73,30 @@ def test_closed_forms_agree_with_quadrature(name, scale, rows) -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=1e-12 * max(1.0, size))
 
 
+@pytest.mark.parametrize("r", [1e-30, 1e-8, 1e-3, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("ratio", [1.0, 1.0 + 1e-9, 1.001, 3.0])
+def test_gelu_keeps_its_digits_near_antipodes(r, ratio) -> None:
+    # Small pre-activations see a line: 1 + cos is then as small as that of the inputs.
+    rows = Rows(*torch.tensor([[r], [r * ratio]], dtype=torch.float64))
+
+    def moment(r1: mp.mpf, r2: mp.mpf, cosine: mp.mpf) -> mp.mpf:
+        p1, p2 = (size / mp.sqrt(1 + size**2) for size in (r1, r2))
+        sine = p1 * p2 * cosine
+        cofactor = mp.sqrt(1 - sine**2)
+        turned = mp.pi - mp.acos(sine) + sine / ((1 + r1**2) * (1 + r2**2) * cofactor)
+        return r1 * r2 / (2 * mp.pi) * (p1 * p2 * cofactor + cosine * turned)
+
+    for theta in (1e-12, 1e-8, 1e-4, 0.1, 1.0):
+        together = torch.full((1, 1), 2.0 * math.sin(theta / 2) ** 2, dtype=torch.float64)
+        gelu, angle = Gelu(), Angle(2.0 - together, together, together - 1.0)
+        found = gelu.angle(gelu.rows(rows).tile(slice(1), slice(1)), angle).together.item()
+        with mp.workdps(150):
+            r1, r2 = mp.mpf(rows.left.item()), mp.mpf(rows.right.item())
+            size = mp.sqrt(moment(r1, r1, mp.mpf(1)) * moment(r2, r2, mp.mpf(1)))
+            exact = 1 + moment(r1, r2, mp.mpf(together.item()) - 1) / size
+        assert found == pytest.approx(float(exact), rel=4e-15, abs=0)
+
+
 def pairs_of(x1: torch.Tensor, x2: torch.Tensor) -> tuple[Rows, Angle]:
     """Standard deviations and angles of the Gaussians that a linear map makes of two batches."""
     gram = of_vectors(Vectors(x1, x2))

@@ -85,7 +85,7 @@ def test_any_tiles_and_places(side, x, monkeypatch) -> None:
     limit = ff.infinite_width(stack(2, nn.ReLU), weight_var=2.0, bias_var=0.1)
     x = x if side > 1 else x[:45]  # two blocks are enough where each entry is a tile
     whole = limit.ntk(x)
-    monkeypatch.setattr("farfield.kernel._LONGEST_SIDE", side)
+    monkeypatch.setattr("farfield.infinite.native.fused.Fused.longest_side", side)
     monkeypatch.setattr("farfield.kernel._LONGEST_BLOCK", 40)
     # The products of unit vectors may be added in another order.
     torch.testing.assert_close(limit.ntk(x), whole, rtol=1e-13, atol=0)
@@ -97,6 +97,23 @@ def test_any_tiles_and_places(side, x, monkeypatch) -> None:
     assert (large[:, 3 + len(x) :] == -1).all()
     columns = torch.empty(len(x), len(x), dtype=torch.float64).T
     torch.testing.assert_close(limit.ntk(x, out=columns), whole, rtol=1e-13, atol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("side", [300, 512])
+def test_tiles_of_several_strips_and_groups(side, monkeypatch) -> None:
+    # 256 columns go through the steps together, and 64 rows are written together.
+    monkeypatch.setattr("farfield.infinite.native.fused.Fused.longest_side", side)
+    x, y = torch.randn(2, 601, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    limit = ff.infinite_width(stack(2, nn.ReLU), weight_var=2.0, bias_var=0.1)
+    y = torch.cat([y, x[:100]])
+    found = {}
+    for pairs in (0, math.inf):
+        monkeypatch.setattr(kernel_module, "_WORTH_COMPILING", pairs)
+        found[pairs] = [limit.ntk(x), limit.nngp(y), limit.ntk(x, y)]
+    for one, two in zip(found[0], found[math.inf], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-13, atol=0)
+    assert all(torch.equal(one, one.T) for one in found[0][:2])
 
 
 @pytest.mark.parametrize(
@@ -134,10 +151,10 @@ def test_polynomials_of_the_angle() -> None:
     points = [*torch.linspace(1e-9, 0.5, 50).tolist(), *(10.0**-k for k in range(2, 30))]
     with mp.workdps(150):
         for x in points:
-            s = mp.sqrt(mp.mpf(x))
-            t = 2 * mp.asin(s)
-            y = 4 * x - 1
-            for number, exact in enumerate([t / s, (mp.sin(t) - t * mp.cos(t)) / s**3]):
+            t = 2 * mp.asin(mp.sqrt(mp.mpf(x)))
+            y, sine = 4 * x - 1, mp.sin(t)
+            bend = (sine - t * mp.cos(t)) / (mp.mpf(x) * sine)
+            for number, exact in enumerate([t / sine, bend]):
                 terms = library.coefficients()[number * half : (number + 1) * half]
                 value = 0.0
                 for term in terms[::-1]:
@@ -153,6 +170,7 @@ def test_without_gradients_in_several_threads(mode, pairs, x, monkeypatch) -> No
     whole = limit.ntk(x)
     monkeypatch.setattr(kernel_module, "_WORTH_COMPILING", pairs)
     monkeypatch.setattr("farfield.kernel._LONGEST_SIDE", 16)
+    monkeypatch.setattr("farfield.infinite.native.fused.Fused.longest_side", 16)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -157,6 +157,7 @@ class InfiniteWidth:
             parallel=not any(root.requires_grad for root in roots),
             entry_size=8 * program.positions,
             write=fused.run if fused else None,
+            longest_side=fused.longest_side if fused else None,
         )
 
 

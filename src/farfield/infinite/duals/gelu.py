@@ -13,7 +13,7 @@ from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import RowLaw, Smooth, on_diagonal, positive
 from farfield.infinite.duals.shrunk import Shrunk
 from farfield.infinite.pairs import Rows
-from farfield.infinite.safe import hypotenuse
+from farfield.infinite.safe import hypotenuse, safe_sqrt
 
 _TURN = 2.0 * math.pi
 
@@ -28,6 +28,22 @@ class Gelu(Smooth):
 
     Source: derived here, and checked against numerical integration.
     """
+
+    def angle(self, law: RowLaw, angle: Angle) -> Angle:
+        r"""The angle of phi(u) and phi(v).
+
+        Near antipodes, 1 + cos is that of a sum of two kernels (see :func:`angles.mix`): phi is
+        u / 2 plus an even function, and the kernel of neither cancels that of the other.
+        """
+        own = super().angle(law, angle)
+        if angle.is_acute:
+            return own
+        p1, q1 = _shares(law.r.left, law.root.left)
+        p2, q2 = _shares(law.r.right, law.root.right)
+        even = (law.r.left / positive(law.root.left)) * (law.r.right / positive(law.root.right))
+        turned = 0.5 * ((p1 - p2).square() + (q1 - q2).square()) + q1 * q2
+        together = turned + p1 * p2 * angle.together + even * _even(law.r, angle)
+        return Angle(own.apart, torch.where(own.cosine < -0.5, together, own.together), own.cosine)
 
     def value(self, u: Tensor) -> Tensor:
         """The function itself, u Phi(u)."""
@@ -72,9 +88,25 @@ def _obtuse(law: Shrunk) -> Tensor:
 def _moment(r: Rows, angle: Angle) -> Tensor:
     """``E[phi(u) phi(v)] / (r1 r2)``."""
     law = Shrunk.of(r, angle, 1.0)
+    return _around(law, angle, _obtuse(law))
+
+
+def _even(r: Rows, angle: Angle) -> Tensor:
+    """The same of the even part of phi alone, ``phi(u) - u / 2``."""
+    law = Shrunk.of(r, angle, 1.0)
+    return _around(law, angle, torch.atan2(law.sine, law.cofactor))
+
+
+def _around(law: Shrunk, angle: Angle, arc: Tensor) -> Tensor:
     d, t = law.cofactor, (law.q1 / law.cofactor) * (law.q2 / law.cofactor)
-    turned = angle.cosine * (_obtuse(law) + law.sine * t**2 * d**3)
+    turned = angle.cosine * (arc + law.sine * t**2 * d**3)
     return (law.p1 * law.p2 * d + turned) / _TURN
+
+
+def _shares(r: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of u / 2 and of the even part in the root."""
+    even = r * safe_sqrt(on_diagonal(_even, r))
+    return 0.5 * r / positive(root), even / positive(root)
 
 
 def _slope(r: Rows, angle: Angle) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,12 +35,19 @@ class Fused:
 
     Args:
         lowered: The steps and what they work on.
+
+    Attributes:
+        longest_side: Rows and columns of a tile that is worth a call of its own.
     """
+
+    longest_side = 512
 
     def __init__(self, lowered: Lowered) -> None:
         self._lowered = lowered
         self._steps = (library.Step * len(lowered.steps))(*lowered.steps)
-        self._inputs = [_contiguous(directions) for directions in lowered.inputs]
+        self._alive = [_contiguous(directions) for directions in lowered.inputs]
+        self._inputs = [_input(directions) for directions in self._alive]
+        self._units = [(part.unit.left, part.unit.right.mT) for part in self._alive]
         self._own = threading.local()
 
     def run(
@@ -58,7 +64,11 @@ class Fused:
         run = library.load()
         assert run is not None
         tall, wide = rows.stop - rows.start, columns.stop - columns.start
-        cosines = [directions.tile(rows, columns).cosine() for directions in self._inputs]
+        registers, groups, cosines = self._scratch(tall, wide, len(tiles))
+        inputs = (library.Input * len(self._inputs))(*self._inputs)
+        for place, (left, right), cosine in zip(inputs, self._units, cosines, strict=True):
+            torch.mm(left[rows], right[:, columns], out=cosine)
+            place.cosine = cosine.data_ptr()
         outputs = (library.Output * len(tiles))()
         for number, tile in enumerate(tiles):
             outputs[number].values, outputs[number].stride = tile.data_ptr(), tile.stride(0)
@@ -66,9 +76,9 @@ class Fused:
             outputs[number].mirror = mirror.data_ptr()
             outputs[number].mirror_stride = mirror.stride(0)
         run.run(
-            self._steps, len(self._steps), self._tile_inputs(cosines), outputs, len(tiles),
-            library.coefficients().ctypes.data, *self._scratch(wide, len(tiles)),
-            rows.start, tall, columns.start, wide,
+            self._steps, len(self._steps), inputs, outputs, len(tiles),
+            library.coefficients().ctypes.data, registers, groups, rows.start, tall,
+            columns.start, wide,
         )  # fmt: skip
 
     def values(self, rows: slice, columns: slice) -> list[Tensor]:
@@ -78,24 +88,29 @@ class Fused:
         self.run(rows, columns, tiles, [])
         return tiles
 
-    def _scratch(self, wide: int, outputs: int) -> tuple[int, int]:
-        """Addresses of this thread's registers, and of the rows that are written together."""
-        sizes = (self._lowered.registers * wide, outputs * library.GROUP * wide)
-        scratch: Tensor | None = getattr(self._own, "scratch", None)
-        if scratch is None or scratch.numel() < sum(sizes):
-            scratch = self._own.scratch = torch.empty(sum(sizes), dtype=torch.float64)
-        return scratch.data_ptr(), scratch[sizes[0] :].data_ptr()
+    def _scratch(self, tall: int, wide: int, outputs: int) -> tuple[int, int, list[Tensor]]:
+        """This thread's registers, the rows that are written together, and cosines of a tile.
 
-    def _tile_inputs(self, cosines: Sequence[Tensor]) -> Any:
-        inputs = (library.Input * len(cosines))()
-        for place, directions, cosine in zip(inputs, self._inputs, cosines, strict=True):
-            place.cosine = cosine.data_ptr()
-            for name in ("shrunk", "unit", "scale", "norm"):
-                vectors = getattr(directions, name)
-                setattr(place, f"left_{name}", vectors.left.data_ptr())
-                setattr(place, f"right_{name}", vectors.right.data_ptr())
-            place.features = directions.unit.left.shape[-1]
-        return inputs
+        Memory is kept from tile to tile: a fresh page costs more than what is computed in it.
+        """
+        registers = self._lowered.registers * library.STRIP
+        groups = outputs * library.GROUP * library.PITCH
+        size = registers + groups + len(self._inputs) * tall * wide
+        scratch: Tensor | None = getattr(self._own, "scratch", None)
+        if scratch is None or scratch.numel() < size:
+            scratch = self._own.scratch = torch.empty(size, dtype=torch.float64)
+        cosines = scratch[registers + groups : size].view(len(self._inputs), tall, wide)
+        return scratch.data_ptr(), scratch[registers:].data_ptr(), list(cosines)
+
+
+def _input(directions: Directions) -> library.Input:
+    """The vectors as the library knows them; the cosines are another matter for each tile."""
+    place = library.Input(features=directions.unit.left.shape[-1])
+    for name in ("shrunk", "unit", "scale", "norm"):
+        vectors = getattr(directions, name)
+        setattr(place, f"left_{name}", vectors.left.data_ptr())
+        setattr(place, f"right_{name}", vectors.right.data_ptr())
+    return place
 
 
 def _contiguous(directions: Directions) -> Directions:

@@ -30,8 +30,10 @@ _FLAGS = [
     "-fPIC",
 ]
 _SECONDS = 20.0  # a compiler that takes longer is not worth waiting for
-_TERMS = 18  # of each polynomial, as in strips.c
+_TERMS = 20  # of each polynomial, as in strips.c
 GROUP = 64  # rows that are written together, as in strips.c
+STRIP = 256  # columns that go through all steps together, as in strips.c
+PITCH = 264  # distance of rows that are written together, as in strips.c
 
 _Pointer = ctypes.c_void_p
 _Size = ctypes.c_ssize_t
@@ -125,16 +127,16 @@ def load() -> ctypes.CDLL | None:
 
 @cache
 def coefficients() -> np.ndarray:
-    """Polynomials in ``y = 4 x - 1`` for ``t / s`` and ``(sin t - t cos t) / s^3``.
+    """Polynomials in ``y = 4 x - 1`` for ``t / sin t`` and ``(sin t - t cos t) / (x sin t)``.
 
-    Here ``x = s^2 = sin^2(t / 2)`` runs over (0, 1/2). Both are analytic in x up to x = 1, so
-    that their Chebyshev coefficients fall by a factor of 5.8 each.
+    Here ``x = sin^2(t / 2)`` runs over (0, 1/2). Both are analytic in x up to x = 1, so that
+    their Chebyshev coefficients fall by a factor of 5.8 each.
     """
     count = _TERMS
     y = np.cos(math.pi * (np.arange(count) + 0.5) / count)
-    s = np.sqrt(0.25 * (y + 1.0))
-    t = 2.0 * np.arcsin(s)
-    values = [t / s, _sine_minus(t) / s**3]
+    x = 0.25 * (y + 1.0)
+    t = 2.0 * np.arcsin(np.sqrt(x))
+    values = [t / np.sin(t), _sine_minus(t) / (x * np.sin(t))]
     return np.concatenate([_polynomial(y, part) for part in values])
 
 
