@@ -8,6 +8,7 @@ for. A function without a rule raises an error: never a guess.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import sys
 import threading
@@ -233,7 +234,7 @@ class AbstractTensor(Tensor):
         if rule is None:
             raise cls.rules.unsupported(name)
         try:
-            inspect.signature(rule).bind(*args, **options)
+            _signature(rule).bind(*args, **options)
         except TypeError as error:
             raise cls.rules.unsupported(name, f"Here it has {error}.".replace("got ", "")) from None
         with _inside_a_rule():
@@ -249,6 +250,11 @@ def name_of(function: Callable[..., Any]) -> str:
     if name == "__get__":  # the getter of an attribute, such as x.T
         name = str(getattr(getattr(function, "__self__", None), "__name__", name))
     return name
+
+
+@functools.lru_cache(maxsize=1024)
+def _signature(rule: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(rule)
 
 
 def _out_of_place(name: str) -> str:

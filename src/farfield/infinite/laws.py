@@ -271,7 +271,7 @@ def _check_range(r: Rows, root: Rows) -> None:
     Raises:
         RangeError: One is infinite at inputs that are not.
     """
-    for width, values in [(r.left, root.left), (r.right, root.right)]:
+    for width, values in r.sides(root):
         beyond = width.isfinite() & ~values.isfinite()
         if bool(beyond.any()):
             raise RangeError(

@@ -42,6 +42,12 @@ class Rows:
         rights = [other.right if isinstance(other, Rows) else other for other in others]
         return Rows(left, function(self.right, *rights))
 
+    def sides(self, *others: Rows) -> list[tuple[Tensor, ...]]:
+        """These values and the others of each batch; once if both batches are the same."""
+        every = (self, *others)
+        left, right = tuple(rows.left for rows in every), tuple(rows.right for rows in every)
+        return [left] if all(rows.right is rows.left for rows in every) else [left, right]
+
     def __mul__(self, factor: Rows | Tensor | float) -> Rows:
         """The values times a number, or times other values."""
         return self.map(torch.mul, factor)

@@ -9,7 +9,9 @@ from torch import Tensor
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The quotient, and 0 where the denominator is 0; so is its gradient there."""
     zero = denominator == 0
-    return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
+    if numerator.requires_grad or denominator.requires_grad:
+        denominator = torch.where(zero, 1.0, denominator)
+    return torch.where(zero, 0.0, numerator / denominator)
 
 
 def safe_sqrt(x: Tensor) -> Tensor:

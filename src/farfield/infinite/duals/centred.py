@@ -20,8 +20,8 @@ _TINY = 1e-300  # what a function does between 0 and here is a jump
 def cancels(root: Rows, mean: Rows) -> bool:
     """Whether ``root^2 - mean^2`` loses digits: a function that is nearly constant."""
     return any(
-        bool(((root - mean.abs() < _CANCELS * root) & (root > 0)).any())
-        for root, mean in [(root.left, mean.left), (root.right, mean.right)]
+        bool(((size - mean.abs() < _CANCELS * size) & (size > 0)).any())
+        for size, mean in root.sides(mean)
     )
 
 
