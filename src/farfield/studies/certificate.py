@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from farfield import files
 from farfield.errors import SettingsError
 from farfield.growth import Certificate, build_model, certify_model, evaluator, load_weights
 from farfield.studies import certificate_figures
@@ -134,13 +133,11 @@ def run(
     model.eval()
     certificate = certify_model(model, settings.input_shape, settings.box)
     workspace = Workspace.open(
-        out, "certificate", settings, data=_hashes(settings), overwrite=overwrite
+        out, "certificate", settings, data=_hashes(settings), resume=None, overwrite=overwrite
     )
     metrics, predictions = _metrics(certificate), _rays(model, certificate)
     workspace.save(metrics, predictions)
-    if workspace.folder is not None:
-        text = json.dumps(as_json(certificate), indent=2) + "\n"
-        files.write_text(workspace.folder / CERTIFICATE, text)
+    workspace.write(CERTIFICATE, json.dumps(as_json(certificate), indent=2) + "\n")
     workspace.finish()
     return Result(settings, certificate, metrics, predictions, workspace.record)
 
