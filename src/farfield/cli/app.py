@@ -10,6 +10,7 @@ from farfield import __version__
 from farfield.cli.certify import certify
 from farfield.cli.demo import demo
 from farfield.cli.extrapolate import extrapolate
+from farfield.cli.regress import regress
 from farfield.cli.reproduce import list_studies, protein, toy
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def _top(
 app.command("list")(list_studies)
 app.command()(extrapolate)
 app.command()(certify)
+app.command()(regress)
 reproduce.command()(protein)
 reproduce.command()(toy)
 app.command()(demo)

@@ -46,8 +46,8 @@ def encode_new(frame: pd.DataFrame, prepared: Prepared, target: str) -> NewRows:
     """Bring another table to the features of a prepared one, column by column, by name.
 
     The order of columns does not matter, and columns that are no features are left out. Rows in
-    which a feature is missing are left out and listed. A text value that the prepared table lacks is
-    0 in all of its column's 0/1 columns, and is listed.
+    which a feature is missing are left out and listed. A text value that the prepared table lacks
+    is 0 in all of its column's 0/1 columns, and is listed.
 
     Args:
         frame: The other table.
@@ -88,9 +88,9 @@ def encode_new(frame: pd.DataFrame, prepared: Prepared, target: str) -> NewRows:
     parts, unseen = [], {}
     for column in columns:
         if column in prepared.encoded:
-            known = [n for n in prepared.names if n.startswith(f"{column}=")]
-            text = _text(used[column], column)
-            values = np.stack([(text == name).to_numpy() for name in known], axis=1).astype(float)
+            text = _text(used[column])
+            known = pd.get_dummies(prepared.frame[column].astype(str)).columns
+            values = np.stack([(text == value).to_numpy() for value in known], axis=1).astype(float)
             new = ~values.any(axis=1)
             if new.any():
                 unseen[column] = new
@@ -115,12 +115,11 @@ def _others(count: int) -> str:
     return f" (and {count} more that it lacks)" if count else ""
 
 
-def _text(series: pd.Series, column: str) -> pd.Series:
-    """The names that the values have among the 0/1 columns."""
+def _text(series: pd.Series) -> pd.Series:
     require_plain(series)
     if series.dtype.kind == "f" and (series % 1 == 0).all():
-        series = series.astype("int64")  # whole numbers became others next to missing ones
-    return f"{column}=" + series.astype(str)
+        series = series.astype("int64")  # what whole numbers were before they stood by missing ones
+    return series.astype(str)
 
 
 def _target(used: pd.DataFrame, target: str) -> Float[np.ndarray, " m"] | None:

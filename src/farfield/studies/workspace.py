@@ -143,7 +143,7 @@ class Workspace:
         """
         if self.folder is None:
             return
-        files.write_text(self.folder / METRICS, metrics.to_csv(index=False))
+        self.write(METRICS, metrics.to_csv(index=False))
         content = io.BytesIO()
         predictions.to_parquet(content, index=False)
         files.write_bytes(self.folder / PREDICTIONS, content.getvalue())
