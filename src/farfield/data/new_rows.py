@@ -85,13 +85,14 @@ def encode_new(frame: pd.DataFrame, prepared: Prepared, target: str) -> NewRows:
             "often); fill it in."
         )
     used = plain_numbers(frame[complete].reset_index(drop=True).infer_objects())
-    parts, unseen = [], {}
+    parts: list[np.ndarray] = []
+    unseen: dict[str, np.ndarray] = {}
     for column in columns:
         if column in prepared.encoded:
             text = _text(used[column])
             known = pd.get_dummies(prepared.frame[column].astype(str)).columns
             values = np.stack([(text == value).to_numpy() for value in known], axis=1).astype(float)
-            new = ~values.any(axis=1)
+            new = np.logical_not(values.any(axis=1))
             if new.any():
                 unseen[column] = new
             parts.append(values)

@@ -179,7 +179,7 @@ def run(
         >>> settings = ff.studies.regression.Settings(target="y", ridge=1e-6)
         >>> result = ff.studies.regression.run(train, pd.DataFrame({"x": [3.0, 1e6]}), settings)
         >>> result.predictions["prediction"].round(1).tolist(), result.certificate.bounded
-        ([9.0, 10.9], True)
+        ([9.0, 9.1], True)
     """
     with _about(train, "the training table"):
         frame = _read(train)

@@ -71,14 +71,15 @@ def rays(figure: Figure, *, curves: pd.DataFrame, limits: pd.DataFrame, target: 
         axes.set_ylabel(target)
     for axes in panels[len(groups) :]:
         axes.remove()
+    far = "limit" if (limits["degree"] == 0).all() else "leading term of the growth"
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=_INSIDE, label="prediction"),
-        Line2D([], [], color=_OUTSIDE, linestyle="--", label="limit, or leading term"),
+        Line2D([], [], color=_OUTSIDE, linestyle="--", label=far),
         Patch(color=SHADE, alpha=0.25, label="training range"),
     ]
     if curves["lower"].notna().any():
         handles.insert(1, Patch(color=_INSIDE, alpha=0.2, label="95 % interval"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
 def _ray(axes: Axes, own: pd.DataFrame, ends: pd.DataFrame) -> None:
@@ -114,16 +115,20 @@ def bound(figure: Figure, *, sizes: Mapping[str, tuple[float, bool]], unit: str)
         colour = _OUTSIDE if proven else _INSIDE
         axes.plot(value, place, "D" if proven else "o", color=colour, ms=7)
         axes.annotate(
-            f"{value:.3g}", (value, place), xytext=(9, 0), textcoords="offset points", va="center"
+            _rounded(value), (value, place), xytext=(9, 0), textcoords="offset points", va="center"
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(numticks=9))
+    axes.xaxis.set_major_locator(LogLocator(numticks=8))
     axes.xaxis.set_major_formatter(_plain)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(places, list(shown))
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)
     axes.set_xlabel(unit)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if 100.0 <= value < 1e7 else f"{value:.3g}"
 
 
 def _plain(value: float, position: float | int = 0.0) -> str:

@@ -1,4 +1,4 @@
-"""A fitted table far away: along each numeric feature, the others at their mean."""
+"""A fitted table far away, along each numeric feature."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MOST_CURVES = 6
 
 _REACH = (10.0, 100.0)  # standard deviations: a curve goes at least and at most so far
 _POINTS = 161
+_BEND = 3.0  # points are closer together near the training rows
 
 
 def numeric_features(prepared: Prepared) -> list[int]:
@@ -50,6 +51,12 @@ def limits(prepared: Prepared, fitted: Fitted) -> pd.DataFrame:
     )
 
 
+def typical_row(prepared: Prepared, fitted: Fitted) -> int:
+    """The training row nearest to the mean of all, as a place among those that trained."""
+    standard = fitted.inputs.apply(prepared.features[fitted.rows])
+    return int(np.hypot.reduce(standard, axis=1).argmin())
+
+
 def curves(prepared: Prepared, new: NewRows, fitted: Fitted, with_std: bool) -> pd.DataFrame:
     """Predictions along the features in which the new rows are furthest from the training mean.
 
@@ -60,16 +67,21 @@ def curves(prepared: Prepared, new: NewRows, fitted: Fitted, with_std: bool) -> 
         with_std: Whether to compute standard deviations.
 
     Returns:
-        Feature, its value, prediction, lower and upper end of the 95 % interval.
+        Feature, its value, prediction, lower and upper end of the 95 % interval; the other
+        features as in the typical row. Their limits are those of the mean: what stays finite does
+        not count far away.
     """
     features = numeric_features(prepared)
     furthest = np.abs(fitted.inputs.apply(new.features)).max(axis=0)
     chosen = sorted(sorted(features, key=lambda k: -furthest[k])[:MOST_CURVES])
+    train = prepared.features[fitted.rows]
+    typical = fitted.inputs.apply(train[typical_row(prepared, fitted)][None])
+    steps = np.sinh(np.linspace(-_BEND, _BEND, _POINTS)) / np.sinh(_BEND)
     frames = [pd.DataFrame(columns=["feature", "value", "prediction", "lower", "upper"])]
     for k in chosen:
         reach = float(np.clip(1.2 * furthest[k], *_REACH))
-        standard = np.zeros((_POINTS, len(furthest)))
-        standard[:, k] = np.linspace(-reach, reach, _POINTS)
+        standard = np.repeat(typical, _POINTS, axis=0)
+        standard[:, k] = reach * steps
         points = fitted.inputs.undo(standard)
         mean, std = fitted.predict(points, with_std)
         half = QUANTILE * np.hypot(std, fitted.chosen.error)

@@ -114,8 +114,8 @@ def metrics(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _scores(part: pd.DataFrame) -> dict[str, float]:
-    found: dict[str, float] = {"rows": len(part)}
+def _scores(part: pd.DataFrame) -> dict[str, float | int]:
+    found: dict[str, float | int] = {"rows": len(part)}
     if "target" in part and part["target"].notna().any():
         scored = part[part["target"].notna()]
         target, mean = (scored[name].to_numpy(dtype=float) for name in ("target", "prediction"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from farfield.studies import regression_figures
 from farfield.studies.regression_fit import RIDGE_ROWS, RIDGES
-from farfield.studies.regression_rays import MOST_CURVES
+from farfield.studies.regression_rays import MOST_CURVES, typical_row
 from farfield.studies.story import Figure, Story, Table
 
 if TYPE_CHECKING:
@@ -109,30 +110,35 @@ def _far(result: Result) -> str:
     """The limit of the feature that the new rows go furthest in."""
     if result.limits.empty:
         return ""
-    last = result.limits.groupby("feature", sort=False)
     name = _furthest(result)
-    ends = [_limit(row) for row in last.get_group(name).itertuples()]
-    return f"As {name} falls or rises without end, the prediction goes to {ends[0]} or {ends[1]}."
+    own = result.limits[result.limits["feature"] == name]
+    ends = _gone_to(own)
+    goes = "goes to" if (own["degree"] == 0).all() else f"grows like (x for {name})"
+    return (
+        f"As {name} falls or rises without end, the prediction {goes} {ends[0]} or {ends[1]}, "
+        "respectively."
+    )
 
 
 def _furthest(result: Result) -> str:
     names = list(dict.fromkeys(result.limits["feature"]))
     standard = abs(result.fitted.inputs.apply(result.new.features)).max(axis=0)
     place = {name: k for k, name in enumerate(result.prepared.names)}
-    return max(names, key=lambda name: float(standard[place[name]]))
+    return str(max(names, key=lambda name: float(standard[place[name]])))
 
 
-def _limit(row: object) -> str:
-    limit, degree = float(getattr(row, "limit")), float(getattr(row, "degree"))  # noqa: B009
-    if degree == 0:
-        return f"{limit:.4g}"
-    return f"{limit:.4g} |x|" + ("" if degree == 1 else f"^{degree:.3g}")
+def _gone_to(limits: pd.DataFrame) -> list[str]:
+    """What the prediction goes to in each row of a table of limits."""
+    return [
+        f"{limit:.4g}" + ("" if degree == 0 else " |x|" if degree == 1 else f" |x|^{degree:.3g}")
+        for limit, degree in zip(limits["limit"], limits["degree"], strict=True)
+    ]
 
 
 def _rows(result: Result) -> str:
     parts = result.metrics.set_index("part")
-    total = int(parts.loc["all", "rows"])
-    outside = int(parts.loc["outside", "rows"]) if "outside" in parts.index else 0
+    outside = int(result.predictions["outside"].eq(True).sum())
+    total = len(result.new.rows)
     text = f"{outside:,} of {total:,} new rows lie outside the training ranges."
     if "rmse" in parts:
         scored = parts[parts["rmse"].notna()]
@@ -156,7 +162,7 @@ def _tables(result: Result) -> tuple[Table, ...]:
     ]
     limits = result.limits.head(2 * _MOST_ROWS).rename(columns={"feature": "as feature"})
     if len(limits):
-        limits["prediction goes to"] = [_limit(row) for row in limits.itertuples()]
+        limits["prediction goes to"] = _gone_to(limits)
         limits["training range"] = [
             f"{row.least:.4g} to {row.largest:.4g}" for row in limits.itertuples()
         ]
@@ -203,8 +209,8 @@ def _forms(result: Result) -> Table:
         f"How far predictions can be from the training mean {result.fitted.outputs.shift[0]:.4g}: "
         f"three bounds, the least of which counts. C = {cert.kernel_bound.value:.6g} is the "
         "largest value of the kernel's diagonal, "
-        f"lambda_min = {cert.smallest_eigenvalue:.3g} the smallest eigenvalue of the matrix with the ridge, n = {cert.points:,} the number of distinct "
-        f"rows.{proven}",
+        f"lambda_min = {cert.smallest_eigenvalue:.3g} the smallest eigenvalue of the matrix with "
+        f"the ridge, n = {cert.points:,} the number of distinct rows.{proven}",
         pd.DataFrame(
             {
                 f"in units of {result.settings.target}": [_number(unit * v) for v in rows.values()],
@@ -217,7 +223,7 @@ def _forms(result: Result) -> Table:
     )
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     if math.isinf(value):
         return "none"
     return "" if math.isnan(value) else f"{value:.4g}" if value != round(value) else f"{value:,.0f}"
@@ -253,8 +259,9 @@ def _figures(result: Result) -> tuple[Figure, ...]:
         figures.append(
             Figure(
                 "rays",
-                f"The prediction of {settings.target} along each feature, the others at their "
-                "training mean. Grey: the range in training. Dashed: "
+                f"The prediction of {settings.target} along each feature, the others as in the "
+                f"most typical training row ({_typical(result)}). Grey: the range in training. "
+                "Dashed: "
                 + (
                     "the limit as the feature goes to infinity."
                     if (result.limits["degree"] == 0).all()
@@ -291,6 +298,11 @@ def _figures(result: Result) -> tuple[Figure, ...]:
         )
     )
     return tuple(figures)
+
+
+def _typical(result: Result) -> str:
+    row = result.fitted.rows[typical_row(result.prepared, result.fitted)]
+    return f"row {result.prepared.rows[row]}, counted from 0: the one nearest to the mean"
 
 
 def _sizes(result: Result) -> dict[str, tuple[float, bool]]:
@@ -344,8 +356,8 @@ def _found(result: Result) -> list[str]:
     return notes
 
 
-def _listed(names: object) -> str:
-    words = [str(name) for name in names]  # type: ignore[attr-defined]
+def _listed(names: Iterable[object]) -> str:
+    words = [str(name) for name in names]
     return ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
 
 
@@ -374,6 +386,7 @@ def _notes(result: Result) -> tuple[str, ...]:
         notes.append(
             f"Standard deviations are {_STD[settings.std]}, of a function without noise. The 95 % "
             "interval has 1.96 times the root of their square plus that of the leave-one-out "
-            "error on both sides."
+            "error on both sides. Outside the training ranges it tells how networks differ from "
+            "each other, not whether they are right."
         )
     return tuple(notes)
