@@ -35,10 +35,10 @@ def limits(prepared: Prepared, fitted: Fitted) -> pd.DataFrame:
     """
     features = numeric_features(prepared)
     train = prepared.features[fitted.rows]
-    directions = np.repeat(np.eye(train.shape[1])[features], 2, axis=0)
+    directions = np.repeat(np.eye(train.shape[1])[np.array(features, dtype=int)], 2, axis=0)
     directions[::2] *= -1
     degrees, found = fitted.limits(directions)
-    places = np.repeat(features, 2)
+    places = np.repeat(np.array(features, dtype=int), 2)
     return pd.DataFrame(
         {
             "feature": [prepared.names[k] for k in places],
