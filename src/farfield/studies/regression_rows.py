@@ -84,6 +84,8 @@ def _beyond(
     unit = fitted.inputs.unit
     over = (new.features - train.max(axis=0)) / unit
     under = (train.min(axis=0) - new.features) / unit
+    # A 0/1 column is left only by a value that none of the rows that trained had.
+    under[:, [name not in prepared.frame.columns for name in prepared.names]] = 0.0
     beyond = np.maximum(over, under)
     parts: list[list[str]] = [[] for _ in new.rows]
     for row, column in zip(*np.nonzero(beyond > 0), strict=True):
