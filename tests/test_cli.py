@@ -31,6 +31,7 @@ def csv(table: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 SPLIT = ("--target", "price", "--split-column", "size", "--threshold", 7)
+PRICE = ("--target", "price")
 SHORT = ("--epochs", 2, "--seeds", 2, "--hidden", "8,8")
 
 
@@ -43,7 +44,7 @@ def test_help_answers_fast_and_without_torch() -> None:
             [sys.executable, "-m", "farfield", "--help"], capture_output=True, text=True, check=True
         )
         times.append(time.perf_counter() - begin)
-    for name in ("extrapolate", "reproduce", "list", "demo", "certify"):
+    for name in ("extrapolate", "reproduce", "list", "demo", "certify", "regress"):
         assert name in done.stdout
     assert min(times) < 1.0
     script = "import farfield.cli, sys; sys.exit('torch' in sys.modules)"
@@ -54,7 +55,7 @@ def test_help_answers_fast_and_without_torch() -> None:
     "arguments",
     [
         *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
-        *(["demo"], ["certify"]),
+        *(["demo"], ["certify"], ["regress"]),
     ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:
@@ -266,6 +267,56 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "input shape in words": (("certify", "net.py:build", "--input-shape", "x"), "'x' is not whole"),
     "empty box": (("certify", "net.py:build", "--box", 1, -1), "box from 1 to -1 is empty"),
     "unknown operation": (("certify", "net.py:sorts"), "sort has no rule in certificates"),
+    "regress without a new table": (("regress", "CSV", "--target", "price"), "Missing argument"),
+    "regress without a target": (("regress", "CSV", "CSV"), "--target"),
+    "missing training table": (("regress", "absent.csv", "CSV", *PRICE), "no file absent.csv"),
+    "missing new table": (("regress", "CSV", "absent.csv", *PRICE), "no file absent.csv"),
+    "unreadable new table": (("regress", "CSV", "garbage.csv", *PRICE), "garbage.csv cannot be"),
+    "absent column to regress on": (
+        ("regress", "CSV", "CSV", "--target", "cost"),
+        "no column 'cost'; its columns are size, colour, flat, price",
+    ),
+    "text target of regress": (
+        ("regress", "CSV", "CSV", "--target", "colour"),
+        "'colour' is not numeric",
+    ),
+    "target that is ignored": (("regress", "CSV", "CSV", *PRICE, "--ignore", "price"), "ignored"),
+    "new table lacks a column": (
+        ("regress", "CSV", "narrow.csv", *PRICE),
+        "In narrow.csv: The new table has no column 'colour', a feature of the training table",
+    ),
+    "new table has text for numbers": (
+        ("regress", "CSV", "words.csv", *PRICE),
+        "In words.csv: The new table's column 'size' is not numeric, for example 'big'",
+    ),
+    "infinity in training": (
+        ("regress", "infinite.csv", "CSV", *PRICE),
+        "In infinite.csv: The column 'flat' holds 1 infinite value",
+    ),
+    "infinity in the new table": (
+        ("regress", "CSV", "infinite.csv", *PRICE),
+        "In infinite.csv: The new table's column 'flat' holds 1 infinite value",
+    ),
+    "negative ridge": (("regress", "CSV", "CSV", *PRICE, "--ridge", -1), "ridge is -1.0"),
+    "ridge that is no number": (("regress", "CSV", "CSV", *PRICE, "--ridge", "much"), "--ridge"),
+    "no hidden layer": (("regress", "CSV", "CSV", *PRICE, "--hidden", 0), "hidden is 0"),
+    "unknown place of the norm": (
+        ("regress", "CSV", "CSV", *PRICE, "--norm", "middle"),
+        "norm is 'middle'; choose one of first, last, every, none",
+    ),
+    "unknown deviation": (("regress", "CSV", "CSV", *PRICE, "--std", "both"), "std is 'both'"),
+    "unknown kernel": (("regress", "CSV", "CSV", *PRICE, "--kernel", "rbf"), "kernel is 'rbf'"),
+    "ensemble of a Bayesian network": (
+        ("regress", "CSV", "CSV", *PRICE, "--kernel", "nngp"),
+        "--std posterior",
+    ),
+    "unknown activation to regress": (
+        ("regress", "CSV", "CSV", *PRICE, "--activation", "rely"),
+        "'rely' is unknown",
+    ),
+    "no rows": (("regress", "CSV", "CSV", *PRICE, "--rows", 0), "rows is 0"),
+    "negative seed": (("regress", "CSV", "CSV", *PRICE, "--seed", -1), "seed is -1"),
+    "negative variance": (("regress", "CSV", "CSV", *PRICE, "--bias-var", -1), "bias_var is -1"),
     "wrong checksum": (("reproduce", "protein", "--data", "wrong"), "is not the published file"),
 }
 
@@ -307,6 +358,8 @@ def test_bad_input(
     Path("bad.parquet").write_bytes(b"PAR1")
     Path("infinite.csv").write_text(csv.read_text().replace("7.0", "inf", 1))
     Path("missing.csv").write_text("size,colour,flat,price\n1,red,,2\n3,red,,4\n")
+    Path("narrow.csv").write_text("size,flat\n1,2\n")
+    Path("words.csv").write_text("size,flat,colour\nbig,7,red\nhuge,7,red\n")
     Path("net.py").write_text(NET)
     Path("broken.py").write_text("def build(:\n")
     Path("net.safetensors").touch()

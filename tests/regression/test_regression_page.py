@@ -12,10 +12,11 @@ PAGE = pages.text("regression")
 
 
 def test_examples_run() -> None:
-    printed = pages.printed_by("regression", 4)
+    printed = pages.printed_by("regression", 5)
     assert "LayerNorm '1'" in printed
     assert "singular in torch.float64" in printed
     assert "1.0 is larger than 0.1" in printed
+    assert "Bounded: for every input there is, the prediction of y stays between" in printed
     assert "nan" not in printed
 
 

@@ -1,15 +1,19 @@
 """Loading tables: publishers' files with a checksum, the user's own, and how rows are split."""
 
+from farfield.data.new_rows import NewRows, encode_new
 from farfield.data.prepare import Prepared, prepare
 from farfield.data.sources import PROTEIN, Source, load_diabetes, load_protein, locate
 from farfield.data.split import Domains, split_by_group, split_by_threshold, train_test_rows
-from farfield.data.table import read_table
+from farfield.data.table import digest, read_table
 
 __all__ = [
     "PROTEIN",
     "Domains",
+    "NewRows",
     "Prepared",
     "Source",
+    "digest",
+    "encode_new",
     "load_diabetes",
     "load_protein",
     "locate",

@@ -76,10 +76,7 @@ def prepare(
             or one beyond 1e290, a text column with more than 50 values or of which most are
             numbers, dates or lists, no complete row or no feature.
     """
-    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise DataError(f"The table has more than one column {repeated[0]!r}; rename one of them.")
+    frame = named(frame)
     for column in (target, *ignore, *not_features):
         require_column(frame, column)
     used = frame.drop(columns=[column for column in ignore if column != target])
@@ -92,24 +89,18 @@ def prepare(
             f"--ignore {emptiest}, or fill it in."
         )
     used = used[complete].reset_index(drop=True)
-    # Decimals are objects to pandas, and half precision lacks operations.
-    numbers = [
-        column
-        for column in used.columns
-        if types.infer_dtype(used[column]) == "decimal" or used[column].dtype == np.float16
-    ]
-    used = used.astype(dict.fromkeys(numbers, float))
-    values = _numeric(used, target, "target")
+    used = plain_numbers(used)
+    values = numeric(used, target, "target")
     columns = [c for c in used.columns if c != target and c not in not_features]
     for column in not_features:
-        _require_plain(used[column])
+        require_plain(used[column])
     parts: list[np.ndarray] = []
     names: list[str] = []
     encoded: list[str] = []
     for column in columns:
         series = used[column]
         if types.is_numeric_dtype(series) or types.is_bool_dtype(series):
-            parts.append(_numeric(used, column, "column")[:, None])
+            parts.append(numeric(used, column, "column")[:, None])
             names.append(column)
         else:
             dummies = _one_hot(series)
@@ -131,6 +122,30 @@ def prepare(
     )
 
 
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns have text as names, each another one.
+
+    Raises:
+        DataError: Two columns have the same name.
+    """
+    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(f"The table has more than one column {repeated[0]!r}; rename one of them.")
+    return frame
+
+
+def plain_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without kinds of numbers that NumPy cannot compute with."""
+    # Decimals are objects to pandas, and half precision lacks operations.
+    numbers = [
+        column
+        for column in frame.columns
+        if types.infer_dtype(frame[column]) == "decimal" or frame[column].dtype == np.float16
+    ]
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
 def require_column(frame: pd.DataFrame, column: str) -> None:
     """See that a table has a column.
 
@@ -148,7 +163,17 @@ def require_column(frame: pd.DataFrame, column: str) -> None:
         raise DataError(f"The table has no column {column!r}; its columns are {known}.")
 
 
-def _numeric(frame: pd.DataFrame, column: str, what: str) -> np.ndarray:
+def numeric(frame: pd.DataFrame, column: str, what: str) -> Float[np.ndarray, " n"]:
+    """The numbers of a column.
+
+    Args:
+        frame: A table without missing values in the column.
+        column: Its name.
+        what: What it is, for the message.
+
+    Raises:
+        DataError: It holds something else, infinite values or numbers beyond 1e290.
+    """
     series = frame[column]
     if not (types.is_numeric_dtype(series) or types.is_bool_dtype(series)):
         numbers = pd.to_numeric(series, errors="coerce")
@@ -174,7 +199,7 @@ def _numeric(frame: pd.DataFrame, column: str, what: str) -> np.ndarray:
 
 
 def _one_hot(series: pd.Series) -> pd.DataFrame:
-    _require_plain(series)
+    require_plain(series)
     text = series.astype(str)
     found = text.nunique()
     wrong = text[pd.to_numeric(text, errors="coerce").isna()]
@@ -193,7 +218,7 @@ def _one_hot(series: pd.Series) -> pd.DataFrame:
     return pd.get_dummies(text)
 
 
-def _require_plain(series: pd.Series) -> None:
+def require_plain(series: pd.Series) -> None:
     """Refuse what is neither numbers nor text, such as dates or lists."""
     if types.is_numeric_dtype(series) or types.is_bool_dtype(series):
         return

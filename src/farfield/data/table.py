@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -67,3 +68,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
             "header line if it has none."
         )
     return pd.read_csv(path, sep=separator, skipinitialspace=True)
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """A checksum (sha256) of a table's cells and of the names of its columns."""
+    hashes = pd.util.hash_pandas_object(frame.astype(str), index=False).to_numpy()
+    found = hashlib.sha256(hashes.tobytes())
+    found.update(repr(list(frame.columns)).encode())
+    return found.hexdigest()

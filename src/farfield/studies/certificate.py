@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from farfield import files
 from farfield.errors import SettingsError
 from farfield.growth import Certificate, build_model, certify_model, evaluator, load_weights
 from farfield.studies import certificate_figures
@@ -134,13 +133,11 @@ def run(
     model.eval()
     certificate = certify_model(model, settings.input_shape, settings.box)
     workspace = Workspace.open(
-        out, "certificate", settings, data=_hashes(settings), overwrite=overwrite
+        out, "certificate", settings, data=_hashes(settings), resume=None, overwrite=overwrite
     )
     metrics, predictions = _metrics(certificate), _rays(model, certificate)
     workspace.save(metrics, predictions)
-    if workspace.folder is not None:
-        text = json.dumps(as_json(certificate), indent=2) + "\n"
-        files.write_text(workspace.folder / CERTIFICATE, text)
+    workspace.write(CERTIFICATE, json.dumps(as_json(certificate), indent=2) + "\n")
     workspace.finish()
     return Result(settings, certificate, metrics, predictions, workspace.record)
 
@@ -154,26 +151,26 @@ def as_json(certificate: Certificate) -> dict[str, object]:
         "reason": cert.reason,
         "domain": str(cert.domain),
         "bound": {
-            "largest": _number(cert.bound.largest),
+            "largest": finite_or_none(cert.bound.largest),
             "lower": _numbers(cert.bound.lower),
             "upper": _numbers(cert.bound.upper),
         },
         "growth": {
-            "degree": _number(cert.growth.degree),
+            "degree": finite_or_none(cert.growth.degree),
             "path": list(cert.growth.path),
             "found": None
             if escape is None
             else {
-                "degree": _number(escape.degree),
-                "slope": _number(escape.slope),
+                "degree": finite_or_none(escape.degree),
+                "slope": finite_or_none(escape.slope),
                 "output": escape.output,
                 "radii": list(escape.radii),
-                "values": [_number(value) for value in escape.values],
+                "values": [finite_or_none(value) for value in escape.values],
                 "ray": escape.ray.tolist(),
             },
         },
         "worst_found": {
-            "value": _number(found.value),
+            "value": finite_or_none(found.value),
             "output": found.output,
             "lower": _numbers(found.lower),
             "upper": _numbers(found.upper),
@@ -184,12 +181,13 @@ def as_json(certificate: Certificate) -> dict[str, object]:
     }
 
 
-def _number(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """A number for JSON, which has no infinity."""
     return value if math.isfinite(value) else None
 
 
 def _numbers(values: torch.Tensor) -> list[float | None]:
-    return [_number(value) for value in values.flatten().tolist()]
+    return [finite_or_none(value) for value in values.flatten().tolist()]
 
 
 def _shown(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 from farfield.data import (
     Domains,
     Prepared,
+    digest,
     prepare,
     read_table,
     split_by_group,
@@ -254,7 +254,7 @@ def run(
         out,
         framing.study,
         settings,
-        data={"table": name, "sha256": _digest(frame)},
+        data={"table": name, "sha256": digest(frame)},
         resume=resume,
         overwrite=overwrite,
     )
@@ -306,13 +306,6 @@ def _require_varied_target(prepared: Prepared, domains: Domains, settings: Setti
             f"The target {settings.target!r} is {values[0]:g} in every row of the training "
             "domain; there is nothing to learn."
         )
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    hashes = pd.util.hash_pandas_object(frame.astype(str), index=False).to_numpy()
-    digest = hashlib.sha256(hashes.tobytes())
-    digest.update(repr(list(frame.columns)).encode())
-    return digest.hexdigest()
 
 
 def _notes(frame: pd.DataFrame, prepared: Prepared, domains: Domains) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from farfield.data import Domains, Prepared, train_test_rows
 from farfield.errors import DataError, MissingExtraError, TrainingError
-from farfield.studies.statistics import spread
+from farfield.studies.scale import Scale
 from farfield.studies.variants import Variant, draw
 from farfield.studies.workspace import Workspace
 from farfield.training import Checkpoint, Fleet, train
@@ -79,7 +79,7 @@ def require_representable(prepared: Prepared, splits: Sequence[Split], settings:
         DataError: A column goes too far; the message names it.
     """
     for split in splits:
-        scale = _Scale.of(prepared.features[split.train], settings.standardise_inputs)
+        scale = Scale.of(prepared.features[split.train], settings.standardise_inputs)
         farthest = np.abs(scale.apply(prepared.features)).max(axis=0)
         worst = int(farthest.argmax())
         if farthest[worst] > _FARTHEST:
@@ -89,7 +89,7 @@ def require_representable(prepared: Prepared, splits: Sequence[Split], settings:
                 f"to {_FARTHEST:.0e}; rescale it, for example by a logarithm, or leave it out "
                 "with --ignore."
             )
-        scale = _Scale.of(prepared.target[split.train, None], settings.standardise_target)
+        scale = Scale.of(prepared.target[split.train, None], settings.standardise_target)
         if np.abs(scale.apply(prepared.target[:, None])).max() > _FARTHEST:
             raise DataError(
                 f"The target {settings.target!r} goes more than {_FARTHEST:.0e} units (standard "
@@ -105,31 +105,6 @@ def require_representable(prepared: Prepared, splits: Sequence[Split], settings:
             "XGBoost works in float32, and the table has values above 3e38; rescale them, or leave "
             "XGBoost out with --no-xgboost."
         )
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Brings columns to mean 0 and standard deviation 1 and back; constant ones are shifted."""
-
-    shift: Float[np.ndarray, " d"]
-    unit: Float[np.ndarray, " d"]
-
-    @classmethod
-    def of(cls, values: np.ndarray, wanted: bool) -> _Scale:
-        if not wanted:
-            return cls(np.zeros(values.shape[1]), np.ones(values.shape[1]))
-        unit = spread(values)
-        # The mean of equal numbers may differ from them in the last digit.
-        shift = np.where(unit > 0, values.mean(axis=0), values[0])
-        return cls(shift, np.where(unit > 0, unit, 1.0))
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        standard: np.ndarray = (values - self.shift) / self.unit
-        return standard
-
-    def undo(self, values: np.ndarray) -> np.ndarray:
-        original: np.ndarray = values * self.unit + self.shift
-        return original
 
 
 def fit_networks(
@@ -205,10 +180,10 @@ def _fit_together(
     x, y, evaluated, scales = [], [], [], []
     for split in splits:
         rows = np.concatenate([split.test, split.outside])
-        scale = _Scale.of(prepared.features[split.train], settings.standardise_inputs)
+        scale = Scale.of(prepared.features[split.train], settings.standardise_inputs)
         x.append(scale.apply(prepared.features[split.train]))
         evaluated.append(scale.apply(prepared.features[rows]))
-        scales.append(_Scale.of(prepared.target[split.train, None], settings.standardise_target))
+        scales.append(Scale.of(prepared.target[split.train, None], settings.standardise_target))
         y.append(scales[-1].apply(prepared.target[split.train, None]))
     far = _stack(evaluated)
     fleet = Fleet(networks)

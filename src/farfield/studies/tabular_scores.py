@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy.spatial import KDTree
 
 from farfield.data import Domains, Prepared
-from farfield.studies.statistics import scores, spread
+from farfield.studies.scale import nearest_distances
+from farfield.studies.statistics import scores
 from farfield.studies.tabular_models import Split
 
 
@@ -86,13 +85,7 @@ def distances(prepared: Prepared, domains: Domains) -> np.ndarray:
         The Euclidean distance to the nearest row of the training domain, in standard deviations
         of that domain's features (constant features in their own units); 0 inside.
     """
-    inside = prepared.features[domains.inside]
-    unit = spread(inside)
-    unit[unit == 0] = 1.0
     found = np.zeros(len(prepared.target))
-    tree = KDTree(inside / unit)
-    nearest, _ = tree.query(
-        prepared.features[domains.outside] / unit, workers=torch.get_num_threads()
-    )
-    found[domains.outside] = nearest
+    inside, outside = (prepared.features[rows] for rows in (domains.inside, domains.outside))
+    found[domains.outside] = nearest_distances(outside, inside)
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import io
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 CERTIFICATE = "certificate.json"
+PREDICTED = "predictions.csv"
+LIMITS = "limits.csv"
 FIGURES = "figures"
 _OWN_FILES = (
     METRICS,
     PREDICTIONS,
     REPORT,
     CERTIFICATE,
+    PREDICTED,
+    LIMITS,
     SETTINGS,
 )  # the record goes last when removed
 _OWN_FOLDERS = {CHECKPOINTS: (".pt",), FIGURES: (".png", ".svg")}
@@ -60,7 +65,7 @@ class Workspace:
         settings: object,
         *,
         data: Mapping[str, object] | None = None,
-        resume: bool = False,
+        resume: bool | None = False,
         overwrite: bool = False,
     ) -> Workspace:
         """Make or enter the folder of a run and write down what is going to be run.
@@ -70,7 +75,8 @@ class Workspace:
             study: Name of the study.
             settings: Its settings, a data class.
             data: What identifies the data.
-            resume: Go on with the run in the folder, if there is one.
+            resume: Go on with the run in the folder, if there is one; ``None`` for a study that
+                cannot.
             overwrite: Remove the run in the folder first.
 
         Returns:
@@ -95,9 +101,10 @@ class Workspace:
             elif resume:
                 record = _resumed(folder, record)
             else:
+                go_on = "" if resume is None else "go on with it by --resume, "
                 raise OutputError(
-                    f"The folder {folder} already holds a run; go on with it by --resume, replace "
-                    "it by --overwrite, or name another folder with --out."
+                    f"The folder {folder} already holds a run; {go_on}replace it by --overwrite, "
+                    "or name another folder with --out."
                 )
         else:
             strangers = [n for n in (*_OWN_FILES, *_OWN_FOLDERS) if (folder / n).exists()]
@@ -109,7 +116,6 @@ class Workspace:
         files.make_folder(folder)
         for part in (folder, *(folder / name for name in _OWN_FOLDERS)):
             files.remove_unfinished(part)
-        files.make_folder(folder / CHECKPOINTS)
         workspace = cls(folder, record)
         workspace._write_record("running")
         return workspace
@@ -125,6 +131,7 @@ class Workspace:
         """
         if self.folder is None:
             return None
+        files.make_folder(self.folder / CHECKPOINTS)
         return Checkpoint(self.folder / CHECKPOINTS / f"{name}.pt")
 
     def save(self, metrics: pd.DataFrame, predictions: pd.DataFrame) -> None:
@@ -136,10 +143,33 @@ class Workspace:
         """
         if self.folder is None:
             return
-        files.write_text(self.folder / METRICS, metrics.to_csv(index=False))
+        self.write(METRICS, metrics.to_csv(index=False))
         content = io.BytesIO()
         predictions.to_parquet(content, index=False)
         files.write_bytes(self.folder / PREDICTIONS, content.getvalue())
+
+    def write(self, name: str, text: str) -> None:
+        """Write a further file of the run.
+
+        Args:
+            name: One of the names that a run may write.
+            text: What it shall hold.
+        """
+        assert name in _OWN_FILES, name
+        if self.folder is not None:
+            files.write_text(self.folder / name, text)
+
+    @contextlib.contextmanager
+    def kept_if_finished(self) -> Iterator[None]:
+        """Of a run that cannot be resumed nothing is kept if it fails or is stopped."""
+        try:
+            yield
+        except BaseException:
+            if self.folder is not None:
+                _remove(self.folder)
+                with contextlib.suppress(OSError):  # others' files may be there too
+                    self.folder.rmdir()
+            raise
 
     def finish(self) -> None:
         """Note that the run is complete."""

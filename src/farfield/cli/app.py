@@ -1,0 +1,43 @@
+"""The commands, in the order in which the help lists them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from farfield import __version__
+from farfield.cli.certify import certify
+from farfield.cli.demo import demo
+from farfield.cli.extrapolate import extrapolate
+from farfield.cli.regress import regress
+from farfield.cli.reproduce import list_studies, protein, toy
+
+app = typer.Typer(
+    help="Tells how a neural network behaves far from its training data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+reproduce = typer.Typer(
+    help="Rerun a published experiment; see `farfield list`.", no_args_is_help=True
+)
+app.add_typer(reproduce, name="reproduce")
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"farfield {__version__}")
+        raise typer.Exit
+
+
+app.command("list")(list_studies)
+app.command()(extrapolate)
+app.command()(certify)
+app.command()(regress)
+reproduce.command()(protein)
+reproduce.command()(toy)
+app.command()(demo)

@@ -1,0 +1,56 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUNS = Path("farfield-runs")
+
+Quick = Annotated[
+    bool, typer.Option("--quick", help="A first look: few seeds and epochs, not the paper's scale.")
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        help="Networks of each kind [default: the study's].",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs", help="Passes over the data [default: the paper's].", show_default=False
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder for the results [default: farfield-runs/NAME].",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder with the data file; else $FARFIELD_DATA, else a download to the cache.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps, ...")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", help="CPU threads [default: all cores].", show_default=False),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted run in the folder.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+]
+Activation = Annotated[str, typer.Option("--activation", help="relu, gelu, silu, tanh, elu, ...")]
