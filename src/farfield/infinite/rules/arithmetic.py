@@ -31,6 +31,7 @@ from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.by_rows import moved_by, rows_of, stretched_by
 from farfield.infinite.rules.gains import gained
 from farfield.infinite.rules.linear import add_bias
+from farfield.infinite.rules.squares import squared
 from farfield.reading import ASK
 
 Operand = LimitTensor | Tensor | float | int
@@ -90,6 +91,8 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
         if (known := rows_of(a, b)) is not None:
             return stretched_by(*known)
         _check_shapes(a, b, "mul")
+        if a.law is b.law and isinstance(a.law, Mixed):
+            return squared(a, a.law)
         return a.with_law(_product(a.law, b.law))
     units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
     if isinstance(units, LimitTensor) and isinstance(other, Tensor) and _is_gain(units, other):
