@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.duals.base import Activation
-from farfield.infinite.duals.closed import closed_form
+from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.compose import composed
 from farfield.infinite.duals.error_function import Erf
 from farfield.infinite.duals.exponentials import Exponential
@@ -185,7 +185,10 @@ def power_of(x: LimitTensor, base: float | int) -> LimitTensor:
     """``base^u = exp(log(base) u)``."""
     if not base > 0:
         raise RULES.unsupported(f"powers of {base}", "Those of positive numbers have a rule.")
-    return torch.exp(x * math.log(base))
+    law = x.law
+    if isinstance(law, Pointwise):
+        x = x.with_law(Pointwise(law.base, affine(law.function, math.log(base), 0.0)))
+    return exp(x)
 
 
 @RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.centred import plus
 from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.gram import Gram, product, total
@@ -54,7 +55,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if number == 0.0:
         return x.with_law(x.law)
     if isinstance(x.law, Pointwise):
-        return x.with_law(Pointwise(x.law.base, affine(x.law.function, 1.0, number)))
+        return x.with_law(Pointwise(x.law.base, plus(x.law.function, number)))
     below = mixed(x.law)
     return x.with_law(below.around(below.mean.map(torch.add, number)))
 
