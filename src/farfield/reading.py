@@ -28,6 +28,8 @@ from farfield.errors import SettingsError, UnsupportedOperation
 
 _NEIGHBOURS = 3  # names of functions that an error offers instead, at most
 
+_INTERPRETER = "TorchScript interpreter"  # what its errors have in common
+
 Rule = Callable[..., Any]
 
 ASK = "ask"
@@ -249,6 +251,8 @@ def name_of(function: Callable[..., Any]) -> str:
     name = str(getattr(function, "__name__", function))
     if name == "__get__":  # the getter of an attribute, such as x.T
         name = str(getattr(getattr(function, "__self__", None), "__name__", name))
+    if name.startswith("_") and not name.startswith("__"):  # F.threshold is _threshold
+        name = name[1:]
     return name
 
 
@@ -367,6 +371,9 @@ def following(model: nn.Module) -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Raises:
+        UnsupportedOperation: A part of it runs in TorchScript's interpreter.
     """
     before = (_trail.model, _trail.names, _trail.running, _trail.in_rule, _trail.asked_shape)
     _trail.model = model
@@ -385,6 +392,14 @@ def following(model: nn.Module) -> Iterator[None]:
     try:
         with _eagerly():
             yield
+    except RuntimeError as error:
+        if _INTERPRETER not in str(error):
+            raise
+        raise UnsupportedOperation(
+            f"{current_module()}: it calls a function that torch.jit.script or torch.jit.trace "
+            "made, which no longer runs in Python, where it could be read. Call the function that "
+            "it was made of, or set PYTORCH_JIT=0 in the environment."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -33,6 +33,14 @@ def kernels(function) -> tuple[torch.Tensor, torch.Tensor]:
         (lambda u: u / (1 + u.abs()), F.softsign),
         (lambda u: torch.where(u > 1, u, 1.0) - 1, lambda u: F.relu(u - 1)),
         (lambda u: torch.where(u.abs() < 1, u, u.sign()), F.hardtanh),
+        (lambda u: u.masked_fill(u < 0, 0.0), torch.relu),
+        (lambda u: torch.max(u, torch.zeros_like(u)), torch.relu),
+        (lambda u: torch.minimum(torch.zeros(()), u), lambda u: -F.relu(-u)),
+        (lambda u: F.threshold(u, 0.5, 0.5), lambda u: F.relu(u - 0.5) + 0.5),
+        (lambda u: F.rrelu(u, 0.1, 0.3), lambda u: F.leaky_relu(u, 0.2)),
+        (lambda u: 2.0**u, lambda u: torch.exp(0.6931471805599453 * u)),
+        (torch.exp2, lambda u: 2.0**u),
+        (torch.sinc, lambda u: torch.sin(torch.pi * u) / (torch.pi * u)),
     ],
 )
 def test_cases_agree_with_the_known_function(cases, known) -> None:
@@ -62,3 +70,18 @@ def test_a_choice_between_different_units_is_refused() -> None:
 
     with pytest.raises(UnsupportedOperation, match="same Gaussian units"):
         ff.infinite_width(Two()).ntk(X)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda u: u.max(1).values,
+        lambda u: torch.min(u, dim=-1)[0],
+        lambda u: torch.maximum(u, torch.arange(4.0)),
+        lambda u: (-2.0) ** u,
+        lambda u: F.rrelu(u, training=True),
+    ],
+)
+def test_other_choices_are_refused(function) -> None:
+    with pytest.raises(UnsupportedOperation):
+        kernels(function)

@@ -30,6 +30,32 @@ class Sums(nn.Module):
         return self.last(h)
 
 
+class Fork(nn.Module):
+    """Units behind an activation that go into two maps, as in a block with a projected shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.up, self.down, self.side = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = F.relu(self.first(x))
+        return self.last(F.relu(self.down(F.relu(self.up(h))) + self.side(h)))
+
+
+class ForkOfOneRange(nn.Module):
+    """The same units, taken twice as a range: two laws with one and the same function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(4, 1)
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = F.relu(self.first(x))
+        return self.last(self.one(h[:, :4]) + self.two(h[:, :4]))
+
+
 NETWORKS = {
     "relu": lambda: stack(3, nn.ReLU),
     "leaky": lambda: stack(3, lambda: nn.LeakyReLU(0.4)),
@@ -42,6 +68,8 @@ NETWORKS = {
     "norm after": lambda: stack(3, nn.ReLU, "after"),
     "norm after leaky": lambda: stack(2, lambda: nn.LeakyReLU(0.4), "after"),
     "sums": Sums,
+    "fork": Fork,
+    "fork of one range": ForkOfOneRange,
     "frozen": lambda: stack(2, nn.ReLU).requires_grad_(False),
 }
 needs_compiler = pytest.mark.skipif(library.load() is None, reason="there is no C compiler")

@@ -141,3 +141,49 @@ def test_the_warning_says_what_to_do() -> None:
         assert "smaller weight_var" in text
     # The widest of the two inputs, at which the jump is missed.
     assert "standard deviation of up to 2:" in str(more[0].message)
+
+
+@pytest.mark.parametrize("function", [torch.tanh, F.hardtanh, lambda u: u / (1 + u.abs())])
+def test_odd_functions_keep_the_angles_of_antipodes(function) -> None:
+    # The angle of f(u) and f(-u) is pi, at which the slope kernel of the ReLU behind is zero:
+    # an error of 1e-16 in its cosine would be one of 1e-8 there.
+    model = nn.Sequential(
+        nn.Linear(3, 4), Elementwise(function), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1)
+    )
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x = x * torch.tensor([[1.0], [1e-3], [1e-9], [3.0]], dtype=torch.float64)
+    limit = ff.infinite_width(model, weight_var=1.0, bias_var=0.0)
+    for kernel in limit(x, -x):
+        assert (kernel.diagonal() == 0).all()
+    near = -x * (1 + 1e-9 * x.flip(1) / x.norm(dim=1, keepdim=True))
+    roots = limit.ntk.diagonal(x)
+    assert (limit.ntk(x, near).diagonal() != 0).all()
+    assert (limit.ntk(x, near).diagonal().abs() <= 1e-8 * roots).all()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda u: torch.tanh(u) + 1e-9 * u**2, F.silu, torch.sigmoid, torch.log],
+)
+def test_other_functions_are_not_taken_for_odd_ones(function) -> None:
+    assert Numeric(torch.tanh, (), "a function").odd
+    assert not Numeric(function, (), "a function").odd
+
+
+def test_bends_tell_that_a_function_is_not_odd() -> None:
+    assert Numeric(F.hardtanh, {-1.0, 1.0}, "hardtanh").odd
+    assert not Numeric(F.hardtanh, {-1.0, 1.0 + 1e-9}, "hardtanh").odd
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda u: F.softplus(u) - math.log(2.0), lambda u: 0.5 + torch.tanh(0.5 * u) - 0.5],
+)
+@pytest.mark.parametrize("size", [1e-4, 1e-7, 1e-10])
+def test_a_function_that_is_shifted_to_zero_at_zero_keeps_its_digits(function, size) -> None:
+    # Both are u / 2 up to u^2 / 8, so that the kernel is that of u / 2 up to r^2.
+    x = size * torch.tensor([[1.0, 2.0], [2.0, -0.5]], dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(2, 4), Elementwise(function), nn.Linear(4, 1))
+    value = ff.infinite_width(model, weight_var=1.0, bias_var=0.0).nngp(x)
+    exact = 0.25 * x @ x.T / 2
+    assert ((value - exact).abs() <= (1e-12 + 4 * size**2) * exact.diagonal().max()).all()

@@ -35,7 +35,7 @@ def nested(module: nn.Module) -> nn.Module:
         (Elementwise(lambda x: x[:, :2] * x[:, 1:3]), "the range 1:3 of units", "overlap"),
         (Elementwise(lambda x: x**0.5), "pow with the exponent 0.5", "Whole numbers"),
         (Elementwise(lambda x: x.numpy()), "numpy", ""),
-        (Elementwise(lambda x: x if x.sum() > 0 else -x), "sum", ""),
+        (Elementwise(lambda x: x if x.prod() > 0 else -x), "prod", ""),
         (Elementwise(lambda x: x * torch.ones(4)), r"mul with a tensor of shape \(4,\)", "law"),
         (Elementwise(lambda x: x.flatten(0)), "flatten of the batch", "Rows"),
     ],
@@ -162,3 +162,22 @@ def test_layers_that_are_not_registered() -> None:
 
     with pytest.raises(UnsupportedOperation, match=r"not a parameter of the model.*ModuleList"):
         ff.infinite_width(Hidden(), 1.5, 0.2)(X)
+
+
+def _swish(u: torch.Tensor) -> torch.Tensor:
+    return u * torch.sigmoid(u)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_scripted_function_is_refused_by_name_and_place() -> None:
+    message = r"In module 'head.body.1' \(Elementwise\): it calls a function that torch.jit"
+    with pytest.raises(UnsupportedOperation, match=message):
+        ff.infinite_width(nested(Elementwise(torch.jit.script(_swish))))(X)
+
+
+def test_other_errors_of_forward_are_the_models_own() -> None:
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a mistake of the model")
+
+    with pytest.raises(RuntimeError, match="a mistake of the model"):
+        ff.infinite_width(nested(Elementwise(broken)))(X)

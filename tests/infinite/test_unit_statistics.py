@@ -55,6 +55,77 @@ def frozen_bias(norm: nn.LayerNorm) -> nn.LayerNorm:
     return norm
 
 
+def by_pow(h: torch.Tensor) -> torch.Tensor:
+    centred = h - h.mean(-1, keepdim=True)
+    return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-3) ** 0.5
+
+
+def by_square(h: torch.Tensor) -> torch.Tensor:
+    mean = torch.mean(h, 1)[:, None]
+    return (h - mean) * torch.rsqrt(torch.square(h - mean).mean(-1)[:, None] + 1e-3)
+
+
+def by_product(h: torch.Tensor) -> torch.Tensor:
+    centred = h - h.mean(-1, keepdim=True)
+    return centred / ((centred * centred).sum(-1, keepdim=True) / h.shape[-1] + 1e-3).sqrt()
+
+
+def by_var_mean(h: torch.Tensor) -> torch.Tensor:
+    var, mean = torch.var_mean(h, dim=-1, keepdim=True, correction=0)
+    return (h - mean) / torch.sqrt(var + 1e-3)
+
+
+def by_std_mean(h: torch.Tensor) -> torch.Tensor:
+    std, mean = torch.std_mean(h, -1)
+    return (h - mean[:, None]) / torch.sqrt(std[:, None].square() + 1e-3)
+
+
+@pytest.mark.parametrize("norm", [by_pow, by_square, by_product, by_var_mean, by_std_mean])
+@pytest.mark.parametrize("activation", [nn.Identity, nn.ReLU])
+def test_spellings_of_layer_norm(norm, activation) -> None:
+    known = nn.LayerNorm(WIDTH, eps=1e-3, elementwise_affine=False)
+    for one, two in zip(
+        kernels(activation(), Elementwise(norm)), kernels(activation(), known), strict=True
+    ):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=0.0)
+
+
+def test_a_mean_as_a_sum_over_the_number_of_units() -> None:
+    def by_sum(h: torch.Tensor) -> torch.Tensor:
+        mean = h.sum(-1, keepdim=True) / h.shape[-1]
+        return (h - mean) / (((h - mean) ** 2).sum(-1, keepdim=True) / h.size(-1) + 1e-3).sqrt()
+
+    known = nn.LayerNorm(WIDTH, eps=1e-3, elementwise_affine=False)
+    for one, two in zip(
+        kernels(nn.ReLU(), Elementwise(by_sum)), kernels(nn.ReLU(), known), strict=True
+    ):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=0.0)
+
+
+def test_a_norm_of_squares_and_nothing_else_of_them() -> None:
+    model = Elementwise(lambda h: (h - h.mean(-1, keepdim=True)) ** 2)
+    with pytest.raises(UnsupportedOperation, match="square of units that are not Gaussian"):
+        kernels(nn.ReLU(), model)
+
+
+def test_the_sum_of_units_with_mean_zero_is_random() -> None:
+    with pytest.raises(UnsupportedOperation, match="the sum of units with mean zero"):
+        kernels(nn.Tanh(), Elementwise(lambda h: h - h.sum(-1, keepdim=True) / WIDTH))
+
+
+@pytest.mark.parametrize("function", [lambda h: h.norm(dim=-1), lambda h: h.sum(-1)])
+def test_sums_over_units_as_outputs_have_no_tangent_kernel(function) -> None:
+    # Their gradients grow with the width: on 400 units T is about 400 E[phi' phi'] K and not 0.
+    model = nn.Sequential(nn.Linear(3, 400), nn.ReLU(), Elementwise(function)).double()
+    limit = ff.infinite_width(model, weight_var=1.5, bias_var=0.2)
+    seed = torch.Generator().manual_seed(3)
+    drawn = ff.monte_carlo(model, X[:2], draws=5, weight_var=1.5, bias_var=0.2, generator=seed)
+    torch.testing.assert_close(limit.nngp(X[:2]), drawn.nngp, rtol=0.1, atol=0.0)
+    assert drawn.ntk[0, 0] > 0.1
+    with pytest.raises(UnsupportedOperation, match="grows with the width"):
+        limit.ntk(X[:2])
+
+
 @pytest.mark.parametrize("activation", [nn.Identity, nn.ReLU, nn.Tanh])
 @pytest.mark.parametrize("after", [nn.Identity, nn.GELU])
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """What is known of a layer's units in the limit of infinite width.
 
 A layer's units are independent and identically distributed (along the last dimension), so one
-unit at a pair of inputs says it all. There are three kinds of law:
+unit at a pair of inputs says it all. There are four kinds of law:
 
 - :class:`Data`: not random; the raw input, or something computed from it alone.
 - :class:`Pointwise`: an elementwise function of a Gaussian with mean zero. A Gaussian itself is
   the identity of one.
 - :class:`Mixed`: anything else; only its moments are known, which is all that a linear map needs.
+- :class:`Squares`: squares of such units, of which not even those are known, but the mean is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -121,10 +122,18 @@ class Data:
     Attributes:
         x: Values for the two batches, (n1, *positions, d) and (n2, *positions, d).
         error: Why there is no tangent kernel, if they depend on trained parameters.
+        alone: Why there is none if they are features or outputs: sums over units, whose gradients
+            grow with the width. Beside what they multiply these gradients are small.
     """
 
     x: Rows
     error: Exception | None = None
+    alone: Exception | None = None
+
+    @cached_property
+    def moments(self) -> Mixed:
+        """Their moments; computed once, so that a tile of pairs is, too."""
+        return _moments_of_data(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +147,11 @@ class Pointwise:
 
     base: Gaussian
     function: Activation
+
+    @cached_property
+    def moments(self) -> Mixed:
+        """Their moments; computed once, however many maps the units go into."""
+        return _moments_of_function(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +194,20 @@ class Mixed:
         return replace(self, gram=spread.plus(product(mean)), mean=mean, varying=lambda: spread)
 
 
-Law = Data | Pointwise | Mixed
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """Squares of units of which nothing but the moments is known.
+
+    Attributes:
+        mean: Means of the squares.
+        error: Why there is nothing else to do with them.
+    """
+
+    mean: Rows
+    error: Exception
+
+
+Law = Data | Pointwise | Mixed | Squares
 
 IDENTITY = Rectified(1.0, 1.0)
 
@@ -201,14 +228,26 @@ def range_of(units: Gaussian, start: int, stop: int) -> Gaussian:
 
 
 def mixed(law: Law) -> Mixed:
-    """The moments of any law."""
-    if isinstance(law, Mixed):
-        return law
-    if isinstance(law, Data):
-        x = rows_last(law.x.map(finite))
-        mean, gram = x.map(lambda values: values.mean(-1)), of_vectors(x)
-        unknown = Unknown(law.error) if law.error else None
-        return Mixed(gram, mean, unknown, frozenset({Source(0)}))
+    """The moments of any law.
+
+    Raises:
+        UnsupportedOperation: They are not known of squares.
+    """
+    if isinstance(law, Squares):
+        raise law.error
+    return law if isinstance(law, Mixed) else law.moments
+
+
+def _moments_of_data(law: Data) -> Mixed:
+    # One number for each input, as a mean over the units is, is a row of one feature.
+    numbers = law.x.map(lambda values: values if values.ndim > 1 else values[:, None])
+    x = rows_last(numbers.map(finite))
+    mean, gram = x.map(lambda values: values.mean(-1)), of_vectors(x)
+    error = law.error or law.alone
+    return Mixed(gram, mean, Unknown(error) if error else None, frozenset({Source(0)}))
+
+
+def _moments_of_function(law: Pointwise) -> Mixed:
     if (units := gaussian_of(law)) is not None:
         own = [gain.tangent() for gain in units.gains]
         mean = units.gram.root.map(torch.zeros_like)

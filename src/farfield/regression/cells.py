@@ -29,7 +29,7 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from farfield.infinite import InfiniteWidth
 from farfield.infinite.duals.base import Activation
 from farfield.infinite.duals.rectified import Rectified
-from farfield.infinite.laws import Data, Mixed, Pointwise, gaussian_of
+from farfield.infinite.laws import Data, Mixed, Pointwise, Squares, gaussian_of
 from farfield.infinite.limit_tensor import RULES, LimitTensor, Reading, input_tensor
 from farfield.infinite.pairs import Rows
 from farfield.infinite.reader import copied_buffers
@@ -320,6 +320,8 @@ def _moments(x: CellTensor) -> Units:
     law = x.law.law
     if isinstance(law, Data | Mixed):
         return x.units
+    if isinstance(law, Squares):
+        raise law.error
     units, function = x.units, law.function
     if isinstance(function, Rectified):
         square = 0.5 * (function.negative**2 + function.positive**2)

@@ -107,7 +107,10 @@ class Smooth(Activation):
     from 1 - (rounded cosine).
     """
 
-    odd = False
+    @property
+    def odd(self) -> bool:
+        """Whether ``phi(-u) = -phi(u)``: near antipodes are then like near pairs."""
+        return False
 
     @abstractmethod
     def second(self, law: RowLaw, angle: Angle) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.duals.base import Activation
-from farfield.infinite.duals.closed import closed_form
+from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.nodes import gauss
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.pairs import Rows
@@ -14,6 +14,7 @@ from farfield.infinite.pairs import Rows
 _CANCELS = 1e-3  # what a root may exceed its mean by, relatively, before three digits are lost
 _NEAR = 1e-2  # up to here phi(u) - phi(0) is the integral of the slope
 _NODES = gauss(20)
+_ROUNDED = 4e-16  # relative: a number that is -phi(0) but for rounding
 _TINY = 1e-300  # what a function does between 0 and here is a jump
 
 
@@ -23,6 +24,15 @@ def cancels(root: Rows, mean: Rows) -> bool:
         bool(((size - mean.abs() < _CANCELS * size) & (size > 0)).any())
         for size, mean in root.sides(mean)
     )
+
+
+def plus(function: Activation, number: float) -> Activation:
+    """``phi(u) + number``; without cancellation where that is 0 at 0, as in a shifted softplus."""
+    if isinstance(function, Numeric):
+        at_zero = float(function.value(torch.zeros((), dtype=torch.float64)))
+        if number and abs(at_zero + number) <= _ROUNDED * abs(number):
+            return centred(function)
+    return affine(function, 1.0, number)
 
 
 def centred(function: Activation) -> Activation:

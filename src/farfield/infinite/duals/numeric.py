@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,6 +26,12 @@ Function = Callable[[Tensor], Tensor]
 
 TOLERANCE = 1e-10
 """Estimated relative error above which a warning is given, unless another one is requested."""
+
+# Where a function is looked at to see whether it is odd.
+_SAMPLE = torch.cat(
+    [torch.logspace(-12, 3, 400, dtype=torch.float64), torch.linspace(0.003, 9.0, 800).double()]
+)
+_ROUNDING = 4.0 * torch.finfo(torch.float64).eps
 
 _requested = ContextVar("requested", default=TOLERANCE)
 
@@ -90,6 +97,14 @@ class Numeric(Smooth):
     def kinks(self) -> tuple[float, ...]:
         """Where phi or its slope jumps."""
         return tuple(self.bends)
+
+    @cached_property
+    def odd(self) -> bool:
+        """Whether phi is odd, as far as its bends and a sample of its values tell."""
+        if {-bend for bend in self.bends} != set(self.bends):
+            return False
+        value, mirrored = self.function(_SAMPLE), self.function(-_SAMPLE)
+        return bool(((value + mirrored).abs() <= _ROUNDING * value.abs()).all())
 
     def value(self, u: Tensor) -> Tensor:
         """phi(u)."""

@@ -35,7 +35,7 @@ class Wave(Smooth):
     phase: float
 
     @property
-    def odd(self) -> bool:  # type: ignore[override]
+    def odd(self) -> bool:
         """The sine is."""
         return self.phase == 0.0
 

@@ -276,8 +276,8 @@ class _Lowering:
         else:
             angle, slope = self._bent(kappa, place)
         results = {"angle": angle, "slope": slope, "gain": _cosine(angle)}
-        for name, deferred in self._duals[_key(step)].items():
-            self._places[id(deferred)] = results[name]
+        for deferred in self._duals[_key(step)]:
+            self._places[id(deferred)] = results[deferred.function.__name__]
 
     def _bent(self, kappa: float, place: _Place) -> tuple[_Place, _Place]:
         slope = self._place()
@@ -302,12 +302,12 @@ def _key(step: Deferred[Any]) -> tuple[int, int]:
     return id(step.function.__self__), id(step.arguments[1])  # type: ignore[attr-defined]
 
 
-def _duals(program: Program) -> dict[tuple[int, int], dict[str, Deferred[Any]]]:
-    """For each rectifier and angle: which of its three kernels are wanted."""
-    found: dict[tuple[int, int], dict[str, Deferred[Any]]] = defaultdict(dict)
+def _duals(program: Program) -> dict[tuple[int, int], list[Deferred[Any]]]:
+    """For each rectifier and angle: those of its three kernels that are wanted, perhaps twice."""
+    found: dict[tuple[int, int], list[Deferred[Any]]] = defaultdict(list)
     for step in program.steps:
         if isinstance(getattr(step.function, "__self__", None), Rectified):
-            found[_key(step)][step.function.__name__] = step
+            found[_key(step)].append(step)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.infinite.duals.base import Activation
-from farfield.infinite.duals.closed import closed_form
+from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.compose import composed
 from farfield.infinite.duals.error_function import Erf
 from farfield.infinite.duals.exponentials import Exponential
@@ -22,8 +23,9 @@ from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.duals.rectified import Rectified, Step
 from farfield.infinite.duals.waves import COSINE, SINE
 from farfield.infinite.gram import total
-from farfield.infinite.laws import Pointwise, mixed
+from farfield.infinite.laws import Mixed, Pointwise, mixed
 from farfield.infinite.limit_tensor import KEEP, RULES, LimitTensor
+from farfield.infinite.rules.squares import squared
 
 
 def apply(
@@ -105,6 +107,19 @@ def prelu(x: LimitTensor, weight: Tensor) -> LimitTensor:
     return x.with_law(replace(law, tangent=tangent))
 
 
+@RULES.register(F.rrelu, torch.rrelu)
+def rrelu(
+    x: LimitTensor,
+    lower: float | int = 1.0 / 8.0,
+    upper: float | int = 1.0 / 3.0,
+    training: bool = False,
+) -> LimitTensor:
+    """Randomised LeakyReLU, in eval mode: the slope is the mean of its bounds."""
+    if training:
+        raise RULES.unsupported("rrelu in training mode", "Call model.eval() first.")
+    return leaky_relu(x, 0.5 * (lower + upper))
+
+
 @RULES.register(torch.abs, torch.Tensor.abs, torch.Tensor.__abs__, torch.absolute)
 def absolute(x: LimitTensor) -> LimitTensor:
     """The absolute value."""
@@ -159,6 +174,23 @@ def exp(x: LimitTensor) -> LimitTensor:
     return apply(x, Exponential(), torch.exp, "exp")
 
 
+@RULES.register(torch.exp2, torch.Tensor.exp2)
+def exp2(x: LimitTensor) -> LimitTensor:
+    """``2^u``."""
+    return power_of(x, 2.0)
+
+
+@RULES.register(torch.Tensor.__rpow__)
+def power_of(x: LimitTensor, base: float | int) -> LimitTensor:
+    """``base^u = exp(log(base) u)``."""
+    if not base > 0:
+        raise RULES.unsupported(f"powers of {base}", "Those of positive numbers have a rule.")
+    law = x.law
+    if isinstance(law, Pointwise):
+        x = x.with_law(Pointwise(law.base, affine(law.function, math.log(base), 0.0)))
+    return exp(x)
+
+
 @RULES.register(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__)
 def power(x: LimitTensor, exponent: float | int | Tensor) -> LimitTensor:
     """A whole, non-negative power, such as ReLU's square."""
@@ -167,6 +199,8 @@ def power(x: LimitTensor, exponent: float | int | Tensor) -> LimitTensor:
             f"pow with the exponent {exponent}", "Whole numbers from 0 have a rule."
         )
     degree = int(exponent)
+    if degree == 2 and isinstance(x.law, Mixed):
+        return squared(x, x.law)
     function = closed_form(Halves.power(degree))
     exact = functools.partial(torch.pow, exponent=degree)
     if function is None:
@@ -234,6 +268,7 @@ _SMOOTH: list[tuple[Callable[..., Tensor], ...]] = [
     (torch.reciprocal, torch.Tensor.reciprocal),
     (torch.erfc, torch.Tensor.erfc, torch.special.erfc),
     (torch.special.ndtr,),
+    (torch.sinc, torch.Tensor.sinc),
 ]
 
 # With options, and where they bend.
@@ -249,6 +284,7 @@ _BENT: list[tuple[tuple[Callable[..., Tensor], ...], Callable[..., tuple[float, 
         lambda min_val=-1.0, max_val=1.0, **options: (float(min_val), float(max_val)),
     ),
     ((F.hardshrink, F.softshrink), lambda lambd=0.5, **options: (-float(lambd), float(lambd))),
+    ((F.threshold, torch.threshold), lambda threshold, value=0.0: (float(threshold),)),
     (
         (F.softplus,),
         # PyTorch goes over to the identity where beta u is large, with a jump of exp(-threshold).

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from farfield.infinite.duals.base import Activation
+from farfield.infinite.duals.centred import plus
 from farfield.infinite.duals.closed import affine, closed_form
 from farfield.infinite.duals.numeric import Numeric
 from farfield.infinite.gram import Gram, product, total
@@ -31,6 +32,7 @@ from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.by_rows import moved_by, rows_of, stretched_by
 from farfield.infinite.rules.gains import gained
 from farfield.infinite.rules.linear import add_bias
+from farfield.infinite.rules.squares import squared
 from farfield.reading import ASK
 
 Operand = LimitTensor | Tensor | float | int
@@ -53,7 +55,7 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> LimitTensor:
     if number == 0.0:
         return x.with_law(x.law)
     if isinstance(x.law, Pointwise):
-        return x.with_law(Pointwise(x.law.base, affine(x.law.function, 1.0, number)))
+        return x.with_law(Pointwise(x.law.base, plus(x.law.function, number)))
     below = mixed(x.law)
     return x.with_law(below.around(below.mean.map(torch.add, number)))
 
@@ -90,6 +92,8 @@ def mul(a: Operand, b: Operand) -> LimitTensor:
         if (known := rows_of(a, b)) is not None:
             return stretched_by(*known)
         _check_shapes(a, b, "mul")
+        if a.law is b.law and isinstance(a.law, Mixed):
+            return squared(a, a.law)
         return a.with_law(_product(a.law, b.law))
     units, other = (a, b) if isinstance(a, LimitTensor) else (b, a)
     if isinstance(units, LimitTensor) and isinstance(other, Tensor) and _is_gain(units, other):

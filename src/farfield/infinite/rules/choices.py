@@ -56,9 +56,11 @@ def _function(x: Operand) -> Activation:
 
 
 def _one_number(x: Tensor | float | int) -> float:
-    if isinstance(x, Tensor) and (is_trained(x) or x.numel() != 1):
+    if not isinstance(x, Tensor):
+        return float(x)
+    if is_trained(x) or not x.numel() or bool((x != x.flatten()[0]).any()):
         raise RULES.unsupported("a choice of a tensor", "A number for all units has a rule.")
-    return float(x)
+    return float(x.flatten()[0])
 
 
 def _chosen(condition: Activation, a: Activation, b: Activation) -> Activation:
@@ -79,13 +81,30 @@ def where_method(a: LimitTensor, condition: LimitTensor, b: Operand) -> LimitTen
     return where(condition, a, b)
 
 
-@RULES.register(torch.maximum, torch.Tensor.maximum)
-def maximum(a: LimitTensor, b: LimitTensor) -> LimitTensor:
+@RULES.register(torch.Tensor.masked_fill, torch.masked_fill)
+def masked_fill(a: LimitTensor, mask: LimitTensor, value: Operand) -> LimitTensor:
+    """A number instead of the units that are chosen."""
+    return where(mask, value, a)
+
+
+@RULES.register(torch.maximum, torch.Tensor.maximum, torch.max, torch.Tensor.max)
+def maximum(a: Operand, b: Operand) -> LimitTensor:
     """The larger of two functions of the same units."""
-    return where(greater(a, b), a, b)
+    one, other = _operands(a, b, "max")
+    return where(greater(one, other), one, other)
 
 
-@RULES.register(torch.minimum, torch.Tensor.minimum)
-def minimum(a: LimitTensor, b: LimitTensor) -> LimitTensor:
+@RULES.register(torch.minimum, torch.Tensor.minimum, torch.min, torch.Tensor.min)
+def minimum(a: Operand, b: Operand) -> LimitTensor:
     """The smaller of two functions of the same units."""
-    return where(greater(a, b), b, a)
+    one, other = _operands(a, b, "min")
+    return where(greater(one, other), other, one)
+
+
+def _operands(a: Operand, b: Operand, what: str) -> list[LimitTensor | float]:
+    """Units, and the numbers that they are compared with."""
+    if not isinstance(b, Tensor):  # ``max(x, 1)``: over a dimension
+        raise RULES.unsupported(
+            f"{what} over units", "It does not average out; the larger of two functions has a rule."
+        )
+    return [x if isinstance(x, LimitTensor) else _one_number(x) for x in (a, b)]

@@ -92,6 +92,7 @@ class _Call:
         dtypes = [_data(x).x.left.dtype for x in self.units.values()]
         self.dtype = next((d for d in dtypes if d.is_floating_point), torch.float64)
         self.error = next((_data(x).error for x in self.units.values() if _data(x).error), None)
+        self.alone = next((_data(x).alone for x in self.units.values() if _data(x).alone), None)
         if trains and self.error is None:
             self.error = norms.few_features()
 
@@ -185,7 +186,9 @@ class _Call:
         left = exact[: len(x.left)]
         rows = Rows(left, left if x.right is x.left else exact[len(x.left) :])
         like = torch.empty(0, dtype=self.like.dtype if real else result.dtype, device=result.device)
-        tensor = LimitTensor(Data(rows, self.error), result.shape, like, self.like.reading)
+        tensor = LimitTensor(
+            Data(rows, self.error, self.alone), result.shape, like, self.like.reading
+        )
         for name, values in given.items():
             if result._base is values:
                 self.units[name].has_view(tensor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
@@ -82,4 +84,4 @@ def reshape(x: LimitTensor, *shape: int | torch.Size | tuple[int, ...]) -> Limit
         parts = positions(mixed(x.law))
         return x.view_of(blend(parts, [1] * len(parts)), full)
     rows_of = x.law.x.map(lambda values: values.reshape(len(values), *full[1:]))
-    return x.view_of(Data(rows_of, x.law.error), full)
+    return x.view_of(replace(x.law, x=rows_of), full)

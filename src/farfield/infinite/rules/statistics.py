@@ -17,6 +17,7 @@ from farfield.infinite.laws import Data, mixed
 from farfield.infinite.limit_tensor import RULES, LimitTensor
 from farfield.infinite.pairs import Rows
 from farfield.infinite.rules.arithmetic import div
+from farfield.infinite.rules.squares import may_vanish, mean_of
 
 Dimensions = int | Sequence[int] | None
 
@@ -26,7 +27,25 @@ def mean(
     x: LimitTensor, dim: Dimensions = None, keepdim: bool = False, **options: Any
 ) -> LimitTensor:
     """The mean over the units."""
-    return _statistic(x, mixed(x.law).mean, dim, keepdim, "mean")
+    return _statistic(x, mean_of(x), dim, keepdim, "mean")
+
+
+@RULES.register(torch.sum, torch.Tensor.sum)
+def total(
+    x: LimitTensor, dim: Dimensions = None, keepdim: bool = False, **options: Any
+) -> LimitTensor:
+    """The sum over the units, of which there are as many as the model has.
+
+    Raises:
+        UnsupportedOperation: The units have mean zero, so that their sum stays random.
+    """
+    if may_vanish(x):
+        raise RULES.unsupported(
+            "the sum of units with mean zero",
+            "It is of the order of the root of the width and stays random, while their mean, "
+            "x.mean(-1), has a rule; for a random sum use a linear layer.",
+        )
+    return _statistic(x, mean_of(x) * float(x.shape[-1]), dim, keepdim, "sum", grows=True)
 
 
 @RULES.register(torch.std, torch.Tensor.std)
@@ -53,6 +72,24 @@ def var(
     return _statistic(x, _deviation(x).map(torch.square), dim, keepdim, "var")
 
 
+@RULES.register(torch.std_mean)
+def std_mean(
+    x: LimitTensor, dim: Dimensions = None, *args: Any, **options: Any
+) -> tuple[LimitTensor, LimitTensor]:
+    """The standard deviation and the mean."""
+    deviation = std(x, dim, *args, **options)
+    return deviation, mean(x, dim, deviation.ndim == x.ndim)
+
+
+@RULES.register(torch.var_mean)
+def var_mean(
+    x: LimitTensor, dim: Dimensions = None, *args: Any, **options: Any
+) -> tuple[LimitTensor, LimitTensor]:
+    """The variance and the mean."""
+    variance = var(x, dim, *args, **options)
+    return variance, mean(x, dim, variance.ndim == x.ndim)
+
+
 @RULES.register(torch.linalg.vector_norm)
 def vector_norm(
     x: LimitTensor,
@@ -65,10 +102,10 @@ def vector_norm(
     if ord != 2:
         raise RULES.unsupported(f"a norm of order {ord}", "Order 2 has a rule.")
     root = mixed(x.law).gram.root * float(x.shape[-1]) ** 0.5
-    return _statistic(x, root, dim, keepdim, "norm")
+    return _statistic(x, root, dim, keepdim, "norm", grows=True)
 
 
-@RULES.register(torch.norm, torch.Tensor.norm)
+@RULES.register(torch.norm, torch.Tensor.norm, torch.linalg.norm)
 def norm(
     x: LimitTensor,
     p: float | int | str | None = "fro",
@@ -76,7 +113,7 @@ def norm(
     keepdim: bool = False,
     **options: Any,
 ) -> LimitTensor:
-    """The same by its older name."""
+    """The same by its other names."""
     return vector_norm(x, 2 if p in ("fro", None) else p, dim, keepdim)
 
 
@@ -94,7 +131,13 @@ def _deviation(x: LimitTensor) -> Rows:
 
 
 def _statistic(
-    x: LimitTensor, rows: Rows, dim: Dimensions, keepdim: bool, what: str
+    x: LimitTensor,
+    rows: Rows,
+    dim: Dimensions,
+    keepdim: bool,
+    what: str,
+    *,
+    grows: bool = False,
 ) -> LimitTensor:
     last = dim if isinstance(dim, int) or dim is None else dim[0] if len(dim) == 1 else None
     if last is None or last % x.ndim != x.ndim - 1 or x.ndim < 2:
@@ -108,4 +151,9 @@ def _statistic(
         return moved[..., None] if keepdim else moved
 
     shape = (*x.shape[:-1], 1) if keepdim else tuple(x.shape[:-1])
-    return x.with_law(Data(rows.map(numbers)), shape)
+    alone = RULES.unsupported(
+        f"the tangent kernel of a {what} over units that is a feature or an output",
+        "It grows with the width, and so do its gradients; the mean over the units has none in the "
+        "limit. The NNGP is not affected.",
+    )
+    return x.with_law(Data(rows.map(numbers), alone=alone if grows else None), shape)
