@@ -18,6 +18,7 @@ from farfield.growth.dual import refine
 from farfield.growth.evaluate import Evaluate, evaluator, tensors_of, wide_state
 from farfield.growth.graph import Free, Node
 from farfield.growth.intervals import largest
+from farfield.growth.pieces import tighten
 from farfield.growth.reasons import (
     highest_degree,
     route,
@@ -208,6 +209,9 @@ def certify_model(
     for node in outputs:
         refine(node)
     found = search.worst()
+    if all(node.is_bounded for node in outputs):
+        tighten(outputs, where, search.seen)
+        found = search.found()
     bound = _bound(outputs)
     _check(bound, found)
     notes = tuple(reading.notes)

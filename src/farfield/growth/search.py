@@ -105,13 +105,26 @@ class Search:
             self._swap(pool, values)
         else:
             self._climb(pool, values)
+        return self.found()
+
+    def found(self) -> Found:
+        """The largest output so far."""
         assert self._lower is not None
         assert self._upper is not None
         sizes = torch.maximum(self._lower.abs(), self._upper.abs())
         output = int(sizes.argmax())
         side = int(self._upper[output].abs() >= self._lower[output].abs())
-        where = self._at.get((output, side), pool[0])
+        where = self._at.get(
+            (output, side), self._domain.clamp(torch.zeros(self._domain.shape).double())
+        )
         return Found(float(sizes[output]), where, output, self._lower, self._upper, self._count)
+
+    def seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate at some more inputs; the least and largest value of each output so far."""
+        self._look(self._near(self._domain.clamp(x)))
+        assert self._lower is not None
+        assert self._upper is not None
+        return self._lower, self._upper
 
     def escape(self) -> Escape | None:
         """A ray on which an output grows without an end in sight, if one is found."""

@@ -38,7 +38,7 @@ def smooth(
     left: float | int,
     right: float | int,
     bend: Bend | None,
-    **options: float | int | tuple[float | int, ...],
+    **options: float | int | tuple[float | int, ...] | tuple[float | int, float | int, float | int],
 ) -> Curve:
     """A curve whose values are rounded near its zeros."""
     return Curve(name, function, left, right, bend=bend, slack=_SLACK, **options)  # type: ignore[arg-type]
@@ -47,7 +47,19 @@ def smooth(
 @RULES.register(F.relu, torch.relu, torch.Tensor.relu)
 def relu(x: BoundTensor) -> BoundTensor:
     """ReLU."""
-    return apply(x, Curve("relu", torch.relu, 0.0, _INF, kinks=(0.0,), bend=straight, least=0.0))
+    return apply(
+        x,
+        Curve(
+            "relu",
+            torch.relu,
+            0.0,
+            _INF,
+            kinks=(0.0,),
+            bend=straight,
+            least=0.0,
+            asymptotes=(0.0, 1.0, 0.0),
+        ),
+    )
 
 
 @RULES.register(F.relu6)
@@ -91,7 +103,7 @@ def _two_slopes(x: BoundTensor, slope: Tensor, name: str) -> BoundTensor:
         x,
         Curve(
             name, lambda u: torch.where(u > 0, u, slope * u), limit, _INF,
-            kinks=(0.0,), bend=straight,
+            kinks=(0.0,), bend=straight, asymptotes=(slope, 1.0, 0.0),
         ),
     )  # fmt: skip
 
@@ -99,7 +111,19 @@ def _two_slopes(x: BoundTensor, slope: Tensor, name: str) -> BoundTensor:
 @RULES.register(torch.abs, torch.Tensor.abs, torch.Tensor.__abs__, torch.absolute)
 def absolute(x: BoundTensor) -> BoundTensor:
     """The absolute value."""
-    return apply(x, Curve("abs", torch.abs, _INF, _INF, kinks=(0.0,), bend=straight, least=0.0))
+    return apply(
+        x,
+        Curve(
+            "abs",
+            torch.abs,
+            _INF,
+            _INF,
+            kinks=(0.0,),
+            bend=straight,
+            least=0.0,
+            asymptotes=(-1.0, 1.0, 0.0),
+        ),
+    )
 
 
 @RULES.register(F.hardtanh, torch._C._nn.hardtanh)
@@ -167,7 +191,9 @@ def tanh(x: BoundTensor) -> BoundTensor:
 def tanhshrink(x: BoundTensor) -> BoundTensor:
     """The rest ``y - tanh(y)``."""
     bend = fading(0.77, lambda m: 8.0 * torch.exp(-2.0 * m))
-    return apply(x, smooth(F.tanhshrink, "tanhshrink", -_INF, _INF, bend))
+    return apply(
+        x, smooth(F.tanhshrink, "tanhshrink", -_INF, _INF, bend, asymptotes=(1.0, 1.0, 1.0))
+    )
 
 
 @RULES.register(F.gelu, torch._C._nn.gelu)
@@ -179,20 +205,44 @@ def gelu(x: BoundTensor, *, approximate: str = "none") -> BoundTensor:
     else:
         bend, turn = constant_bend(0.81), (-0.7524614066345823,)
     value = functools.partial(F.gelu, approximate=approximate)
-    return apply(x, smooth(value, "gelu", 0.0, _INF, bend, turns=turn))
+    return apply(
+        x, smooth(value, "gelu", 0.0, _INF, bend, turns=turn, asymptotes=(0.0, 1.0, 0.171))
+    )
 
 
 @RULES.register(F.silu)
 def silu(x: BoundTensor) -> BoundTensor:
     """SiLU: |phi''| <= (2 + |y|) exp(-|y|), and at most 1/2."""
     bend = fading(0.5, lambda m: (2.0 + m) * torch.exp(-m))
-    return apply(x, smooth(F.silu, "silu", 0.0, _INF, bend, turns=(-1.2784645427610738,)))
+    return apply(
+        x,
+        smooth(
+            F.silu,
+            "silu",
+            0.0,
+            _INF,
+            bend,
+            turns=(-1.2784645427610738,),
+            asymptotes=(0.0, 1.0, 0.279),
+        ),
+    )
 
 
 @RULES.register(F.mish)
 def mish(x: BoundTensor) -> BoundTensor:
     """Mish."""
-    return apply(x, smooth(F.mish, "mish", 0.0, _INF, constant_bend(0.65), turns=(-1.1924312145,)))
+    return apply(
+        x,
+        smooth(
+            F.mish,
+            "mish",
+            0.0,
+            _INF,
+            constant_bend(0.65),
+            turns=(-1.1924312145,),
+            asymptotes=(0.0, 1.0, 0.309),
+        ),
+    )
 
 
 @RULES.register(F.softplus)
@@ -206,7 +256,7 @@ def softplus(x: BoundTensor, beta: float | int = 1.0, threshold: float | int = 2
     curve = Curve(
         "softplus", functools.partial(F.softplus, beta=beta, threshold=threshold), 0.0, _INF,
         kinks=(float(threshold) / b,), bend=fading(b / 4, lambda m: b * torch.exp(-b * m)),
-        slack=_SLACK / b, jump=jump, least=0.0,
+        slack=_SLACK / b, jump=jump, least=0.0, asymptotes=(0.0, 1.0, 0.6932 / b),
     )  # fmt: skip
     return apply(x, curve)
 
@@ -215,7 +265,12 @@ def softplus(x: BoundTensor, beta: float | int = 1.0, threshold: float | int = 2
 def logsigmoid(x: BoundTensor) -> BoundTensor:
     """The logarithm of the logistic function."""
     bend = fading(0.25, lambda m: torch.exp(-m))
-    return apply(x, smooth(F.logsigmoid, "logsigmoid", -_INF, 0.0, bend, most=0.0))
+    return apply(
+        x,
+        smooth(
+            F.logsigmoid, "logsigmoid", -_INF, 0.0, bend, most=0.0, asymptotes=(1.0, 0.0, 0.6932)
+        ),
+    )
 
 
 def _exponential_below(alpha: float | int, rate: float | int, scale: float | int) -> Bend:
@@ -235,6 +290,7 @@ def elu(x: BoundTensor, alpha: float | int = 1.0) -> BoundTensor:
     curve = Curve(
         "elu", functools.partial(F.elu, alpha=a), -a, _INF, kinks=(0.0,),
         bend=_exponential_below(a, 1.0, 1.0), slack=_SLACK * max(1.0, abs(a)),
+        asymptotes=(0.0, 1.0, abs(a)),
     )  # fmt: skip
     return apply(x, curve)
 
@@ -248,6 +304,7 @@ def celu(x: BoundTensor, alpha: float | int = 1.0) -> BoundTensor:
     curve = Curve(
         "celu", functools.partial(F.celu, alpha=a), -a, _INF, kinks=(0.0,),
         bend=_exponential_below(a, 1.0 / a, 1.0), slack=_SLACK * max(1.0, a),
+        asymptotes=(0.0, 1.0, a),
     )  # fmt: skip
     return apply(x, curve)
 
@@ -259,6 +316,7 @@ def selu(x: BoundTensor) -> BoundTensor:
     curve = Curve(
         "selu", F.selu, -scale * alpha, _INF, kinks=(0.0,),
         bend=_exponential_below(alpha, 1.0, scale), slack=_SLACK, left_power=0.0,
+        asymptotes=(0.0, scale, scale * alpha),
     )  # fmt: skip
     return apply(x, curve)
 
@@ -287,7 +345,16 @@ def hardswish(x: BoundTensor) -> BoundTensor:
     def bend(a: Tensor, b: Tensor) -> Tensor:
         return torch.where((b <= -3.0) | (a >= 3.0), 0.0, 1.0 / 3.0)
 
-    curve = smooth(F.hardswish, "hardswish", 0.0, _INF, bend, kinks=(-3.0, 3.0), turns=(-1.5,))
+    curve = smooth(
+        F.hardswish,
+        "hardswish",
+        0.0,
+        _INF,
+        bend,
+        kinks=(-3.0, 3.0),
+        turns=(-1.5,),
+        asymptotes=(0.0, 1.0, 0.3751),
+    )
     return apply(x, curve)
 
 
@@ -296,7 +363,18 @@ def softshrink(x: BoundTensor, lambd: float | int = 0.5) -> BoundTensor:
     """Softshrink."""
     value = functools.partial(F.softshrink, lambd=lambd)
     kinks = (-float(lambd), float(lambd))
-    return apply(x, Curve("softshrink", value, -_INF, _INF, kinks=kinks, bend=straight))
+    return apply(
+        x,
+        Curve(
+            "softshrink",
+            value,
+            -_INF,
+            _INF,
+            kinks=kinks,
+            bend=straight,
+            asymptotes=(1.0, 1.0, abs(float(lambd))),
+        ),
+    )
 
 
 @RULES.register(F.hardshrink, torch.hardshrink, torch.Tensor.hardshrink)
