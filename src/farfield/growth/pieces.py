@@ -19,9 +19,10 @@ from farfield.growth.domain import Domain
 from farfield.growth.forms import Form
 from farfield.growth.graph import Affine, Ball, Free, Node, Pointwise
 
-_MOST_INPUTS = 6
+_MOST_INPUTS = 3  # with more, no number of cells that can be afforded is enough
 _CLOSE = 1e-2  # relative to the largest value found; nearer, a cell is not cut any more
-_WORK = 2e10  # products of all cells together
+_WORK = 1e10  # products of all cells together
+_LEAST = 2e5  # what a cell of the smallest network costs, in products
 _TOGETHER = 2_000_000  # entries of the largest array
 _CUT = 128  # cells that are cut at a time
 
@@ -185,7 +186,7 @@ def _cost(order: Sequence[Node], sides: int) -> float:
     for node in order:
         terms = 2 * node.step.terms if isinstance(node.step, Affine) else 60
         each += float(terms) * node.lower.numel()
-    return each * (sides + 2)
+    return max(_LEAST, each * (sides + 2))
 
 
 def _entries(order: Sequence[Node], sides: int) -> int:
