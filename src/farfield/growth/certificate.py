@@ -205,13 +205,14 @@ def certify_model(
     reading, outputs = _read(model, where)
     where = replace(where, vocabulary=reading.vocabulary)
     evaluate = evaluator(model)
-    search = Search(evaluate, where, effort or Effort())
+    effort = effort or Effort()
+    search = Search(evaluate, where, effort)
     _check_rows(evaluate, where)
     for node in outputs:
         refine(node)
     found = search.worst()
     if all(node.is_bounded for node in outputs):
-        tighten(outputs, where, search.seen)
+        tighten(outputs, where, search.seen, effort.cells)
         found = search.found()
     bound = _bound(outputs)
     _check(bound, found)

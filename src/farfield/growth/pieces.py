@@ -22,14 +22,13 @@ from farfield.growth.graph import Affine, Ball, Free, Node, Pointwise
 _MOST_INPUTS = 3  # with more, no number of cells that can be afforded is enough
 _CLOSE = 1e-2  # relative to the largest value found; nearer, a cell is not cut any more
 _WORK = 1e10  # products of all cells together
-_LEAST = 2e5  # what a cell of the smallest network costs, in products
 _TOGETHER = 2_000_000  # entries of the largest array
 _CUT = 128  # cells that are cut at a time
 
 Seen = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def tighten(outputs: Sequence[Node], domain: Domain, seen: Seen) -> None:
+def tighten(outputs: Sequence[Node], domain: Domain, seen: Seen, most_cells: int) -> None:
     """Tighten the intervals of bounded outputs by branch and bound over the inputs.
 
     Args:
@@ -37,16 +36,17 @@ def tighten(outputs: Sequence[Node], domain: Domain, seen: Seen) -> None:
         domain: Which inputs there are.
         seen: Evaluates the model at inputs (k, *shape); the least and the largest value of each
             output of all that were found so far, flattened.
+        most_cells: How many cells to make at most, large and small together.
     """
     order = _below(outputs)
     if domain.vocabulary or domain.lower.numel() > _MOST_INPUTS or not _follows(order, outputs):
         return
-    cost = _cost(order, domain.lower.numel())
+    allowed = min(most_cells, _WORK / _cost(order, domain.lower.numel()))
     chunk = max(1, _TOGETHER // _entries(order, domain.lower.numel()))
     cells = cover(domain)
     low, high = _bounds(order, outputs, cells, chunk)
-    spent = cost * len(cells)
-    while spent < _WORK:
+    made = len(cells)
+    while made < allowed:
         least, most = seen(cells.points().reshape(-1, *domain.shape)[-2 * _CUT :])
         gap = torch.maximum(high - most, least - low).amax(1)
         gap = torch.where(cells.can_be_cut, gap, -math.inf)
@@ -62,7 +62,7 @@ def tighten(outputs: Sequence[Node], domain: Domain, seen: Seen) -> None:
         low = torch.cat([low[~chosen], torch.maximum(new_low, low[chosen].repeat(2, 1))])
         high = torch.cat([high[~chosen], torch.minimum(new_high, high[chosen].repeat(2, 1))])
         cells = join([cells.rows(~chosen), parts])
-        spent += cost * len(parts)
+        made += len(parts)
     start = 0
     for node in outputs:
         stop = start + node.lower.numel()
@@ -94,9 +94,8 @@ def _propagate(order: Sequence[Node], cells: Cells) -> dict[int, Form | None]:
     """The form of each value, times rho where the value is unbounded; nothing if unknown."""
     known: dict[int, Form | None] = {}
     for node in order:
-        parents = [(parent, known[parent.index]) for parent in node.parents]
-        if isinstance(node.step, Free):
-            parents = []
+        below = () if isinstance(node.step, Free) else node.parents
+        parents = [(parent, known[parent.index]) for parent in below]
         known[node.index] = _form(node, parents, cells)
     return known
 
@@ -186,7 +185,7 @@ def _cost(order: Sequence[Node], sides: int) -> float:
     for node in order:
         terms = 2 * node.step.terms if isinstance(node.step, Affine) else 60
         each += float(terms) * node.lower.numel()
-    return max(_LEAST, each * (sides + 2))
+    return each * (sides + 2)
 
 
 def _entries(order: Sequence[Node], sides: int) -> int:

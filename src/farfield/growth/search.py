@@ -25,6 +25,8 @@ class Effort:
         starts: Starts of the ascent, for each output and side.
         steps: Steps of the ascent.
         outputs: How many outputs are searched by ascent, the largest first.
+        cells: Cells of inputs at most, into which networks of few inputs are cut; this is how
+            long to tighten the bound rather than to search.
         seed: Of the random numbers; those of PyTorch are left alone.
     """
 
@@ -32,6 +34,7 @@ class Effort:
     starts: int = 24
     steps: int = 60
     outputs: int = 4
+    cells: int = 30_000
     seed: int = 0
 
 
