@@ -55,3 +55,7 @@ class ConditioningWarning(FarfieldWarning):
 
 class DuplicateWarning(FarfieldWarning):
     """Equal inputs have different targets, which no function can meet."""
+
+
+class UntrainedWarning(FarfieldWarning):
+    """A network was changed, and computes something else until it is trained again."""

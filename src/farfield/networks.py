@@ -97,7 +97,7 @@ def mlp(
         if width < 1:
             raise SettingsError(f"{name} is {width}; it must be at least 1.")
     make_activation = _activation(activation)
-    normalised = _normalised_layers(norm, norm_at, len(hidden))
+    normalised = set() if norm is None else _checked_places(norm, norm_at, len(hidden))
     layers: list[nn.Module] = []
     width = in_features
     for index, next_width in enumerate(hidden):
@@ -122,30 +122,42 @@ def _activation(activation: Activation) -> Callable[[], nn.Module]:
     return ACTIVATIONS[activation]
 
 
-def _normalised_layers(norm: str | None, norm_at: NormAt, depth: int) -> set[int]:
-    """The indices, counted from 0, of the hidden layers that get the norm."""
-    if norm is None:
-        return set()
+def _checked_places(norm: str, norm_at: NormAt, depth: int) -> set[int]:
+    """The hidden layers that get the norm."""
     if norm not in NORMS:
         raise SettingsError(
             f"The norm {norm!r} is unknown; choose one of {', '.join(NORMS)}, or None."
         )
     if depth == 0:
         raise SettingsError("A network without hidden layers has no place for a norm.")
+    return layers_named(norm_at, depth)
+
+
+def layers_named(norm_at: NormAt, depth: int, argument: str = "norm_at") -> set[int]:
+    """The indices, counted from 0, of the hidden layers that a placement names.
+
+    Args:
+        norm_at: ``"first"``, ``"last"``, ``"every"``, or indices (negative ones from the end).
+        depth: How many hidden layers there are.
+        argument: What the user calls the placement.
+
+    Raises:
+        SettingsError: An unknown placement, or a layer that does not exist.
+    """
     if isinstance(norm_at, str):
         places = {"first": {0}, "last": {depth - 1}, "every": set(range(depth))}
         if norm_at not in places:
             raise SettingsError(
-                f"norm_at is {norm_at!r}; choose 'first', 'last', 'every' or layer indices."
+                f"{argument} is {norm_at!r}; choose 'first', 'last', 'every' or layer indices."
             )
         return places[norm_at]
     indices = [norm_at] if isinstance(norm_at, int) else list(norm_at)
     if not indices:
-        raise SettingsError("norm_at names no layer; give at least one index, or norm=None.")
+        raise SettingsError(f"{argument} names no layer; give at least one index.")
     for index in indices:
         if not -depth <= index < depth:
             raise SettingsError(
-                f"norm_at names hidden layer {index}, but there are {depth}: "
+                f"{argument} names hidden layer {index}, but there are {depth}: "
                 f"indices go from 0 to {depth - 1}."
             )
     return {index % depth for index in indices}

@@ -10,7 +10,7 @@ from torch import nn
 import farfield as ff
 from farfield.growth import Effort, certify_model
 
-QUICK = Effort(rays=8, starts=4, steps=5)
+QUICK = Effort(rays=8, starts=4, steps=5, cells=200)
 
 
 def model(features: int = 3) -> nn.Sequential:
@@ -181,9 +181,15 @@ def test_bad_input_is_one_clear_sentence(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_stabilize_says_that_the_copy_must_be_trained() -> None:
+    with pytest.warns(ff.errors.UntrainedWarning, match="train it before"):
+        ff.stabilize(model())
+
+
+@pytest.mark.filterwarnings("ignore::farfield.errors.UntrainedWarning")
 def test_stabilize_inserts_norms_and_bounds() -> None:
     plain = ff.mlp(3, [8, 8, 8], 1)
-    for where, places in (("first", [1]), ("last", [5]), ("every", [1, 4, 7])):
+    for where, places in (("first", [1]), ("last", [5]), ("every", [1, 4, 7]), ((0, -1), [1, 6])):
         changed = ff.stabilize(plain, where)
         found = [i for i, m in enumerate(changed) if isinstance(m, nn.LayerNorm)]
         assert found == places
@@ -193,6 +199,7 @@ def test_stabilize_inserts_norms_and_bounds() -> None:
     assert plain[0].weight is not ff.stabilize(plain)[0].weight
 
 
+@pytest.mark.filterwarnings("ignore::farfield.errors.UntrainedWarning")
 def test_stabilize_wraps_the_layers_of_other_modules() -> None:
     class Own(nn.Module):
         def __init__(self) -> None:

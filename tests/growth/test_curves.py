@@ -94,6 +94,31 @@ def test_grids_enclose_the_function_and_its_bend(index: int) -> None:
             assert ((curve.value(y) - line).abs() <= room).all(), curve.name
 
 
+@pytest.mark.parametrize("index", range(len(ACTIVATIONS)))
+def test_lines_and_asymptotes_are_as_near_as_they_say(index: int) -> None:
+    torch.manual_seed(index)
+    module = ACTIVATIONS[index]().double().eval()
+    lower, upper = boxes(30)
+    reading, _ = pointwise(module, lower, upper)
+    share = torch.linspace(0, 1, 201).double()[:, None, None]
+    far = torch.cat([torch.linspace(0, 30, 601), torch.logspace(1, 9, 50)]).double()
+    for node in reading.nodes:
+        if not isinstance(node.step, Pointwise) or node.step.curve.bend is None:
+            continue
+        curve, (below,) = node.step.curve, node.parents
+        slope, height, error = curve.line(below.lower, below.upper)
+        y = below.lower + share * (below.upper - below.lower)
+        line = slope * y + height
+        room = error + 1e-13 * (1.0 + line.abs() + (slope * y).abs())
+        assert ((curve.value(y) - line).abs() <= room).all(), curve.name
+        if curve.asymptotes is not None:
+            left, right, rest = curve.asymptotes
+            y = torch.cat([-far, far])[:, None, None].expand(-1, 1, 30)
+            corner = torch.where(y > 0, right * y, left * y)
+            room = rest + 1e-13 * y.abs()
+            assert ((curve.value(y) - corner).abs() <= room).all(), curve.name
+
+
 def test_bends_are_not_smaller_than_second_differences() -> None:
     h = 1e-3
     points = torch.linspace(-12, 12, 2001).double() + 1e-4

@@ -12,7 +12,7 @@ from torch import nn
 import farfield as ff
 from farfield.growth import Effort, certify_model
 
-QUICK = Effort(rays=32, starts=16, steps=60)
+QUICK = Effort(rays=32, starts=16, steps=60, cells=200)
 
 
 def normed(width: int, seed: int, *, eps: float = 1e-5) -> nn.LayerNorm:

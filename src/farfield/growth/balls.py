@@ -53,7 +53,7 @@ def normalised(
     most = _mean_square(node, groups, centred=centred)
     share = torch.where(most.isinf(), 1.0, most / (most + eps)) if eps else torch.ones_like(most)
     radius = (count * share).sqrt() * _WIDER
-    return ball(x, kind, groups, radius, weight, bias, centred=centred)
+    return ball(x, kind, groups, radius, weight, bias, centred=centred, eps=float(eps))
 
 
 def _mean_square(node: Node, groups: int, *, centred: bool) -> Tensor:
@@ -74,6 +74,7 @@ def ball(
     bias: Tensor | None,
     *,
     centred: bool,
+    eps: float | int | None = None,
 ) -> BoundTensor:
     """``gain t + bias`` with |t| at most the radius in each group; see :func:`normalised`."""
     shape = x.node.shape
@@ -84,7 +85,7 @@ def ball(
     if bias is not None:
         shift = shift + constant(bias)
     cone = _cone(x.node, centred=centred) if groups == 1 else None
-    step = Ball(groups, radius, centred, gain, shift, cone, kind)
+    step = Ball(groups, radius, centred, gain, shift, cone, kind, eps)
     low, high = _units(step)
     ends = torch.stack([gain * low, gain * high])
     lower, upper = ends.amin(0) + shift, ends.amax(0) + shift

@@ -18,6 +18,7 @@ from farfield.growth.dual import refine
 from farfield.growth.evaluate import Evaluate, evaluator, tensors_of, wide_state
 from farfield.growth.graph import Free, Node
 from farfield.growth.intervals import largest
+from farfield.growth.pieces import tighten
 from farfield.growth.reasons import (
     highest_degree,
     route,
@@ -26,6 +27,7 @@ from farfield.growth.reasons import (
     worst_output,
 )
 from farfield.growth.search import Effort, Escape, Found, Search
+from farfield.randomness import NothingRandom
 from farfield.reading import following, readable
 from farfield.replaced import run_with
 
@@ -203,11 +205,15 @@ def certify_model(
     reading, outputs = _read(model, where)
     where = replace(where, vocabulary=reading.vocabulary)
     evaluate = evaluator(model)
-    search = Search(evaluate, where, effort or Effort())
+    effort = effort or Effort()
+    search = Search(evaluate, where, effort)
     _check_rows(evaluate, where)
     for node in outputs:
         refine(node)
     found = search.worst()
+    if all(node.is_bounded for node in outputs):
+        tighten(outputs, where, search.seen, effort.cells)
+        found = search.found()
     bound = _bound(outputs)
     _check(bound, found)
     notes = tuple(reading.notes)
@@ -263,17 +269,13 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
     reading = Reading()
     lower, upper = domain.lower[None], domain.upper[None]
     degree = torch.where(lower.isinf() | upper.isinf(), 1.0, 0.0)
-    with following(model), torch.random.fork_rng(devices=[]):
+    with following(model):
         node = reading.add("input", lower, upper, degree, Free(is_input=True))
-        before = torch.get_rng_state()
         try:
-            result = run_with(model, wide_state(model), BoundTensor(node, reading))
+            with NothingRandom(RULES, "Another call would give another output."):
+                result = run_with(model, wide_state(model), BoundTensor(node, reading))
         except (RuntimeError, IndexError) as error:
             raise _does_not_run(domain, error) from error
-        if not torch.equal(before, torch.get_rng_state()):
-            raise RULES.unsupported(
-                "random numbers in forward", "Another call would give another output."
-            )
     outputs = []
     for name, value in tensors_of(result):
         if not isinstance(value, BoundTensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 from farfield.growth.intervals import UNIT
 
 _EVEN, _DENSE = 17, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5)  # points of a grid for smooth functions
+_PIECES = (0.25, 0.5, 0.75, 1.0)  # where a line is compared with a smooth function, in parts
 _LIBRARY = 16.0 * UNIT  # relative error of an elementary function, generously
 
 Number = float | int | Tensor
@@ -37,6 +39,8 @@ class Curve:
         jump: By how much the value itself may jump at a kink, where ``bend`` is given.
         least: No value is below; rounding cannot go there.
         most: No value is above.
+        asymptotes: (a, b, c), if the function is nowhere farther than c from a y where y < 0, and
+            from b y where y > 0.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Curve:
     jump: float | int = 0.0
     least: float | int = -math.inf
     most: float | int = math.inf
+    asymptotes: tuple[Number, Number, float | int] | None = None
 
     def interval(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Least and largest value on each interval."""
@@ -109,6 +114,38 @@ class Curve:
         error = self.bend(left, right) * (right - left).square() / 8.0
         size = torch.maximum(values[:-1].abs(), values[1:].abs())
         return Grid(points, values, error + _LIBRARY * size + self.slack + self.jump)
+
+    def line(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A line for each interval: its slope and height, and how far the function is from it.
+
+        Args:
+            lower: Finite ends of the intervals.
+            upper: Likewise.
+
+        Returns:
+            Numbers for which ``|phi(y) - slope y - height| <= error`` in each interval.
+        """
+        assert self.bend is not None
+        walls = [lower, *(torch.full_like(lower, kink) for kink in sorted(self.kinks)), upper]
+        walls = [torch.minimum(torch.maximum(wall, lower), upper) for wall in walls]
+        points = [lower]
+        share = _PIECES if self._is_smooth(lower) else (1.0,)
+        for left, right in itertools.pairwise(walls):
+            # the last one to the last bit: no number may lie outside
+            points += [left + part * (right - left) for part in share[:-1]] + [right]
+        at = torch.stack(points)
+        values = self.value(at)
+        left, right = at[:-1], at[1:]
+        bend = self.bend(left, right) * (right - left).square() / 8.0
+        run = upper - lower
+        slope = torch.where(run > 0, (values[-1] - values[0]) / torch.where(run > 0, run, 1.0), 0.0)
+        above = values - slope * at
+        size = values.abs() + (slope * at).abs()
+        room = bend + _LIBRARY * torch.maximum(size[:-1], size[1:]) + self.slack + self.jump
+        high = (torch.maximum(above[:-1], above[1:]) + room).amax(0)
+        low = (torch.minimum(above[:-1], above[1:]) - room).amin(0)
+        middle = (low + high) / 2.0
+        return slope, middle, torch.maximum(high - middle, middle - low) * (1.0 + _LIBRARY)
 
     def _is_smooth(self, like: Tensor) -> bool:
         one = torch.ones((), dtype=like.dtype)

@@ -108,6 +108,7 @@ class Ball:
         bias: Likewise.
         cone: Where t can point to, if that is known to be less than everywhere.
         kind: ``"LayerNorm"`` and so on.
+        eps: t is ``y / sqrt(mean(y^2) + eps)``, if it is known to be that.
     """
 
     groups: int
@@ -117,6 +118,7 @@ class Ball:
     bias: Tensor
     cone: Cone | None
     kind: str
+    eps: float | int | None = None
 
     def longest(self, rows: Tensor) -> Tensor:
         """The largest value of each linear function of t on the balls: (k, *shape) -> (k,)."""

@@ -25,6 +25,8 @@ class Effort:
         starts: Starts of the ascent, for each output and side.
         steps: Steps of the ascent.
         outputs: How many outputs are searched by ascent, the largest first.
+        cells: Cells of inputs at most, into which networks of few inputs are cut; this is how
+            long to tighten the bound rather than to search.
         seed: Of the random numbers; those of PyTorch are left alone.
     """
 
@@ -32,6 +34,7 @@ class Effort:
     starts: int = 24
     steps: int = 60
     outputs: int = 4
+    cells: int = 30_000
     seed: int = 0
 
 
@@ -105,13 +108,26 @@ class Search:
             self._swap(pool, values)
         else:
             self._climb(pool, values)
+        return self.found()
+
+    def found(self) -> Found:
+        """The largest output so far."""
         assert self._lower is not None
         assert self._upper is not None
         sizes = torch.maximum(self._lower.abs(), self._upper.abs())
         output = int(sizes.argmax())
         side = int(self._upper[output].abs() >= self._lower[output].abs())
-        where = self._at.get((output, side), pool[0])
+        where = self._at.get(
+            (output, side), self._domain.clamp(torch.zeros(self._domain.shape).double())
+        )
         return Found(float(sizes[output]), where, output, self._lower, self._upper, self._count)
+
+    def seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate at some more inputs; the least and largest value of each output so far."""
+        self._look(self._near(self._domain.clamp(x)))
+        assert self._lower is not None
+        assert self._upper is not None
+        return self._lower, self._upper
 
     def escape(self) -> Escape | None:
         """A ray on which an output grows without an end in sight, if one is found."""

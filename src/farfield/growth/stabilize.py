@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 from torch import nn
 
-from farfield.errors import SettingsError
+from farfield.errors import SettingsError, UntrainedWarning
+from farfield.networks import NORMS, NormAt, layers_named
 
-_PLACES = ("first", "last", "every")
 
-
-def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
+def stabilize(model: nn.Module, where: NormAt = "first") -> nn.Module:
     """A copy of a model with LayerNorm behind its hidden linear layers.
 
     ``Linear -> activation`` becomes ``Linear -> LayerNorm -> activation``. In ``nn.Sequential``
@@ -26,7 +26,8 @@ def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
     Args:
         model: A model with at least two ``nn.Linear`` layers, used in the order in which they
             stand in ``model.named_modules()``. It is not changed.
-        where: Behind which hidden linear layers: ``"first"``, ``"last"`` or ``"every"``.
+        where: Behind which hidden linear layers: ``"first"``, ``"last"``, ``"every"`` or indices,
+            as ``norm_at`` of :func:`farfield.mlp`.
 
     Returns:
         The copy, in training mode. Its norms have the dtype and device of the layers.
@@ -34,11 +35,16 @@ def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
     Raises:
         SettingsError: An unknown place, or fewer than two linear layers.
 
+    Warns:
+        UntrainedWarning: Always: the copy must be trained. It is silenced by
+            ``warnings.simplefilter("ignore", ff.errors.UntrainedWarning)``.
+
     Source: Ziomek, Whittle and Osborne, "Just One Layer Norm Guarantees Stable Extrapolation"
     (NeurIPS 2025), section 4: Linear, then LayerNorm, then the activation.
 
     Example:
-        >>> import farfield as ff
+        >>> import warnings, farfield as ff
+        >>> warnings.simplefilter("ignore", ff.errors.UntrainedWarning)  # it will be trained
         >>> ff.stabilize(ff.mlp(9, [128, 128], 1))
         Sequential(
           (0): Linear(in_features=9, out_features=128, bias=True)
@@ -49,8 +55,6 @@ def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
           (5): Linear(in_features=128, out_features=1, bias=True)
         )
     """
-    if where not in _PLACES:
-        raise SettingsError(f"where is {where!r}; choose 'first', 'last' or 'every'.")
     changed = copy.deepcopy(model)
     hidden = [name for name, module in changed.named_modules() if type(module) is nn.Linear][:-1]
     if not hidden:
@@ -58,16 +62,21 @@ def stabilize(model: nn.Module, where: str = "first") -> nn.Module:
             "stabilize needs at least two torch.nn.Linear layers, a hidden one and the output; "
             "put the norm into other models by hand, behind the first layer."
         )
-    chosen = {"first": hidden[:1], "last": hidden[-1:], "every": hidden}[where]
-    for name in reversed(chosen):  # from the back, so that the numbers before stay
-        _insert(changed, name)
+    for index in sorted(layers_named(where, len(hidden), "where"), reverse=True):
+        _insert(changed, hidden[index])  # from the back, so that the numbers before stay
+    warnings.warn(
+        "The copy has the weights of the model but computes another function: train it before "
+        "its outputs are used.",
+        UntrainedWarning,
+        stacklevel=2,
+    )
     return changed.train()
 
 
 def _insert(model: nn.Module, name: str) -> None:
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    norm = nn.LayerNorm(layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
+    norm = NORMS["layer"](layer.out_features).to(layer.weight.device, layer.weight.dtype)
     path, _, own = name.rpartition(".")
     parent = model.get_submodule(path)
     if type(parent) is nn.Sequential and own.isdigit():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from farfield.infinite.duals.numeric import requesting
 from farfield.infinite.gram import Scaled, Variance
@@ -22,11 +21,13 @@ from farfield.infinite.limit_tensor import (
     input_tensor,
 )
 from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
-from farfield.reading import following, has_asked_for_a_shape, name_of, readable
+from farfield.randomness import NothingRandom
+from farfield.reading import following, has_asked_for_a_shape, readable
 from farfield.replaced import replaced
 
 Variances = tuple[dict[int, Variance], dict[int, Variance]]
 
+_ANOTHER = "Another call would give another kernel."
 _CLOSE = 1e-6  # relative; what the size of a batch changes is far larger
 
 
@@ -131,7 +132,7 @@ class Reader:
         with following(self._model), copied_buffers(self._model):
             reading = self.reading(variances)
             x = input_tensor(first, second, x1.dtype, reading)
-            with _NothingRandom(), requesting(self._tolerance):
+            with NothingRandom(RULES, _ANOTHER), requesting(self._tolerance):
                 result = self._model(x)
             asked_shape = has_asked_for_a_shape()
             outputs = outputs_of(result, self._output)
@@ -160,39 +161,6 @@ def copied_buffers(model: nn.Module) -> Iterator[None]:
         copies = {id(buffer): buffer.clone() for buffer in model.buffers()}
         with replaced(model, copies):
             yield
-
-
-# Functions that draw random numbers, and those that do in training mode.
-_RANDOM = {
-    "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "gumbel_softmax",
-    "log_normal_", "multinomial", "normal", "normal_", "poisson", "rand", "rand_like", "randint",
-    "randint_like", "randn", "randn_like", "random_", "randperm", "uniform_",
-}  # fmt: skip
-_RANDOM_IN_TRAINING = {
-    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
-    "rrelu",
-}  # fmt: skip
-
-
-class _NothingRandom(TorchFunctionMode):
-    """Refuses functions that draw random numbers, in this thread, before they draw any."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run everything else."""
-        options, name = dict(kwargs or {}), name_of(func)
-        ruled = any(isinstance(value, LimitTensor) for value in args)
-        trains = bool(options.get("training")) and name in _RANDOM_IN_TRAINING and not ruled
-        if trains or name in _RANDOM:
-            raise RULES.unsupported(
-                f"random numbers in forward ({name})", "Another call would give another kernel."
-            )
-        return func(*args, **options)
 
 
 def _constant(value: Any) -> Any:

@@ -7,10 +7,22 @@ from farfield.growth.rules import (
     activations,
     arithmetic,
     attention,
+    elementary,
     linear,
     norms,
     pooling,
+    rectifiers,
     shapes,
 )
 
-__all__ = ["activations", "arithmetic", "attention", "linear", "norms", "pooling", "shapes"]
+__all__ = [
+    "activations",
+    "arithmetic",
+    "attention",
+    "elementary",
+    "linear",
+    "norms",
+    "pooling",
+    "rectifiers",
+    "shapes",
+]

@@ -9,7 +9,7 @@ from farfield.growth.balls import recognised
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 from farfield.growth.dual import refine
 from farfield.growth.intervals import product
-from farfield.growth.rules.activations import power, reciprocal
+from farfield.growth.rules.elementary import power, reciprocal
 
 Operand = BoundTensor | Tensor | float | int
 
