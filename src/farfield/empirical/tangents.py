@@ -38,15 +38,14 @@ def moved(run: Run, parameters: Sequence[Tensor], directions: Sequence[Tensor]) 
         A tensor like the outputs.
     """
     load()
+    # Unlike forward_ad's own levels these can be nested, for expansions of expansions.
+    before = tuple(parameter.detach() for parameter in parameters)
     try:
-        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-            duals = [
-                forward_ad.make_dual(parameter.detach(), direction)
-                for parameter, direction in zip(parameters, directions, strict=True)
-            ]
-            outputs = run(duals)
-            tangent = forward_ad.unpack_dual(outputs).tangent
-            return torch.zeros_like(outputs) if tangent is None else tangent
+        with sdpa_kernel(SDPBackend.MATH):
+            pair: tuple[Tensor, Tensor] = torch.func.jvp(
+                lambda *values: run(values), before, tuple(directions)
+            )[:2]
+            return pair[1]
     except NotImplementedError:
         return _transposed_twice(run, parameters, directions)
 
