@@ -173,11 +173,12 @@ class NTKMonitor:
     def _add(self, kernel: Tensor, learning_rate: float | None) -> None:
         values = torch.linalg.eigvalsh(kernel).flip(0)
         norm, first = kernel.norm(), self._first
-        cosine = (kernel * first).sum() / (norm * first.norm())
+        # 1 - cosine without its cancellation: half of the squared distance of the directions.
+        distance = (kernel / norm - first / first.norm()).square().sum() / 2
         self.moments.append(
             Moment(
                 self._step,
-                1.0 - cosine.item(),
+                distance.item(),
                 tuple(values[: self._top].tolist()),
                 (kernel.trace().square() / norm.square()).item(),
                 self._alignment(kernel),
