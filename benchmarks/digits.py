@@ -61,7 +61,7 @@ def train_with(
 @torch.no_grad()
 def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
     """Share of digits that are told right."""
-    return (model(x).argmax(1) == labels).double().mean().item()
+    return float((model(x).argmax(1) == labels).double().mean())
 
 
 def describe(name: str, model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
