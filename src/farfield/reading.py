@@ -343,7 +343,7 @@ def readable(model: object) -> nn.Module:
 
 
 @contextmanager
-def _eagerly() -> Iterator[None]:
+def eagerly() -> Iterator[None]:
     """Let compiled parts of a model run as they were written: there is nothing to compile."""
     if "torch._dynamo" not in sys.modules:  # nothing can have been compiled, and its import is slow
         yield
@@ -390,7 +390,7 @@ def following(model: nn.Module) -> Iterator[None]:
 
     handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
     try:
-        with _eagerly():
+        with eagerly():
             yield
     except RuntimeError as error:
         if _INTERPRETER not in str(error):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,6 +65,104 @@ def test_gradient_descent_is_linear_dynamics_of_the_kernel() -> None:
     expected = torch.linalg.matrix_power(step, 7) @ start
     found = linear(inputs).detach().flatten() - y.flatten()
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_training_it_is_the_gradient_flow_of_the_kernel() -> None:
+    model = mlp(nn.LayerNorm, nn.Tanh).double()
+    model[-1] = nn.Linear(6, 1).double()
+    inputs, new, y = x(3).double(), x(3).double(), torch.randn(5, 1, dtype=torch.float64)
+    flow = ff.GradientFlow(ff.empirical_ntk(model), inputs, y, initial=model)
+    rate = 0.9 * flow.largest_stable_step
+    linear = ff.linearize(model)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=rate)
+    for _ in range(10):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(linear(inputs), y).backward()
+        optimizer.step()
+    for points in (inputs, new):  # both round some hundred operations in float64
+        expected = flow.predict(points, steps=10, step_size=rate)
+        torch.testing.assert_close(linear(points).detach(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
+        lambda p: torch.optim.Adam(p, lr=0.01),
+    ],
+)
+def test_optimisers_train_it_as_any_affine_model(optimizer) -> None:
+    model, inputs = make("layer norm")
+    y = torch.randn(5, 4, dtype=torch.float64)
+    gradients = torch.cat(list(jacobians(model, inputs).values()), 2).reshape(20, -1)
+    linear, value = ff.linearize(model), model(inputs).detach().flatten()
+    # The same optimiser on the same affine function, written out with a dense Jacobian.
+    start = torch.cat([p.detach().flatten() for p in model.parameters()])
+    plain = start.clone().requires_grad_()
+    runs = [
+        (list(linear.parameters()), lambda: linear(inputs)),
+        ([plain], lambda: (value + gradients @ (plain - start)).view(5, 4)),
+    ]
+    for parameters, function in runs:
+        steps = optimizer(parameters)
+
+        def loss(steps=steps, function=function) -> torch.Tensor:
+            steps.zero_grad()
+            found = (function() - y).square().mean()
+            found.backward()
+            return found
+
+        for _ in range(5):
+            steps.step(loss)
+    # Adam divides by gradients, some of which are small.
+    torch.testing.assert_close(runs[0][1](), runs[1][1](), rtol=1e-7, atol=1e-7)
+    assert (runs[0][1]() - y).norm() < (value.view(5, 4) - y).norm()
+
+
+# Without kinks, where there is no power series.
+POLYNOMIALS = ["shared layer", "shared batch norm", "keyword inputs", "rnn",
+               "tied decoder", "cross attention", "tied autoencoder", "instance norm",
+               "layer norm over two axes"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_coefficients_along_a_line(name) -> None:
+    """Against the power series of Chebyshev's interpolation, which differentiates nothing."""
+    model, inputs = make(name)
+    expansions = [ff.taylor_expand(model, degree) for degree in range(4)]
+    directions = [0.1 * torch.randn_like(p) for p in model.parameters()]
+    moved = copy.deepcopy(model)
+    starts = [p.detach().clone() for p in model.parameters()]
+    nodes = 0.2 * np.cos(np.pi * (np.arange(21) + 0.5) / 21)
+    values = []
+    for t in nodes:
+        with torch.no_grad():
+            for own, start, direction in zip(moved.parameters(), starts, directions, strict=True):
+                own.copy_(start + t * direction)
+            values.append(called(moved, inputs).flatten().numpy())
+    fitted = np.polynomial.chebyshev.chebfit(nodes / 0.2, np.stack(values), 20)
+    polynomial = np.zeros_like(fitted)
+    for column, coefficients in enumerate(fitted.T):
+        series = np.polynomial.chebyshev.cheb2poly(coefficients)  # without zeros at its end
+        polynomial[: len(series), column] = series / 0.2 ** np.arange(len(series))
+    scale = np.abs(polynomial[:4]).max()
+    for degree, expanded in enumerate(expansions):
+        with torch.no_grad():
+            for own, direction in zip(expanded.moving.parameters(), directions, strict=True):
+                own += direction
+        found = called(expanded, inputs).detach().flatten().numpy()
+        # Rounding of 1e-16 grows with 1 / 0.2^degree and the conditioning of the series.
+        assert np.abs(found - polynomial[: degree + 1].sum(0)).max() < 1e-8 * scale
+
+
+def test_expansions_of_expansions() -> None:
+    model, inputs = make("mlp")
+    linear = ff.linearize(model)
+    torch.testing.assert_close(ff.linearize(linear)(inputs), model(inputs), rtol=1e-12, atol=1e-12)
+    full = ff.empirical_ntk(model, outputs="full")(inputs).reshape(20, 20)
+    vector = torch.randn(20, dtype=torch.float64)
+    product = ff.ntk_operator(linear, inputs) @ vector
+    torch.testing.assert_close(product, full @ vector, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])

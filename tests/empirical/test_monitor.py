@@ -1,11 +1,11 @@
 """The kernel of a probe set, watched during training."""
 
 import sys
-import types
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from zoo import mlp, x
 
 import farfield as ff
@@ -32,7 +32,7 @@ def test_measurements() -> None:
     kernel = ff.empirical_ntk(model, outputs="full")(probe).reshape(20, 20).double()
     fresh = ff.NTKMonitor(model, probe, targets, top=2).moments[0]
     values = torch.linalg.eigvalsh(kernel).flip(0)
-    assert fresh.distance == pytest.approx(0.0, abs=1e-12)
+    assert fresh.distance == 0.0
     assert fresh.eigenvalues == pytest.approx(values[:2].tolist(), rel=1e-5)
     assert fresh.effective_rank == pytest.approx(
         (values.sum() ** 2 / values.square().sum()).item(), rel=1e-4
@@ -42,9 +42,13 @@ def test_measurements() -> None:
         (y @ kernel @ y / kernel.norm() / (y @ y)).item(), rel=1e-4
     )
     assert fresh.sharpness == pytest.approx(values[0].item() / 5, rel=1e-5)
+    before = monitor._first
+    cosine = (before * kernel).sum() / before.norm() / kernel.norm()
+    monitor(), monitor()  # the ninth step
+    assert monitor.moments[-1].distance == pytest.approx(1.0 - cosine.item(), rel=1e-4)
     table = monitor.table()
-    assert list(table["step"]) == [0, 3, 6]
-    assert list(table["edge"][1:]) == [20.0, 20.0]
+    assert list(table["step"]) == [0, 3, 6, 9]
+    assert list(table["edge"][1:3]) == [20.0, 20.0]
     assert (table["distance"][1:] > 0).all()
     assert {"eigenvalue_1", "eigenvalue_2", "alignment", "sharpness"} <= set(table.columns)
 
@@ -68,23 +72,62 @@ def test_an_affine_network_keeps_its_kernel() -> None:
     assert all(abs(moment.distance) < 1e-12 for moment in monitor.moments)
 
 
-def test_lightning(monkeypatch) -> None:
-    model = mlp()
-    monitor = ff.NTKMonitor(model, x(3), every=1)
+def test_without_lightning(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
     with pytest.raises(MissingExtraError, match=r"farfield\[lightning\]"):
-        monitor.lightning()
-    # Lightning's own base class adds hooks that do nothing.
-    package = types.ModuleType("lightning.pytorch")
-    package.Callback = type("Callback", (), {})
-    monkeypatch.setitem(sys.modules, "lightning", types.ModuleType("lightning"))
-    monkeypatch.setitem(sys.modules, "lightning.pytorch", package)
-    callback = monitor.lightning()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
-    trainer = types.SimpleNamespace(optimizers=[optimizer])
-    callback.on_train_batch_end(trainer, None, None, None, 0)
-    assert [moment.edge for moment in monitor.moments] == [None, 8.0]
+        ff.NTKMonitor(mlp(), x(3)).lightning()
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own, of processes and of what it deprecates
+def test_a_lightning_trainer() -> None:
+    pl = pytest.importorskip("lightning.pytorch")
+    from lightning.pytorch.loggers.logger import DummyLogger
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(mlp(nn.BatchNorm1d), nn.Dropout(0.2))
+
+        def training_step(self, batch, index) -> torch.Tensor:
+            return (self.net(batch[0]) - batch[1]).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.25)
+
+    class Logger(DummyLogger):
+        def log_metrics(self, metrics, step) -> None:
+            if "ntk/distance" in metrics:
+                logged[step] = metrics
+
+    logged: dict[int, dict[str, float]] = {}
+    data = DataLoader(TensorDataset(torch.randn(12, 3), torch.randn(12, 4)), batch_size=2)
+    states = []
+    for watched in (True, False):
+        torch.manual_seed(3)
+        module, probe = Module(), x(3)
+        monitor = ff.NTKMonitor(module.net, probe, every=2)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=3,
+            logger=Logger(),
+            accumulate_grad_batches=2,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[monitor.lightning()] if watched else [],
+        )
+        trainer.fit(module, data)
+        assert module.net[1].training
+        states.append(module.state_dict())
+        if watched:  # three steps of two batches each in an epoch
+            assert [moment.step for moment in monitor.moments] == [0, 2, 4, 6, 8]
+            assert [moment.edge for moment in monitor.moments] == [None, 8.0, 8.0, 8.0, 8.0]
+            assert list(logged) == [0, 2, 4, 6, 8]
+            assert logged[8]["ntk/sharpness"] == monitor.moments[-1].sharpness
+            assert logged[8]["ntk/eigenvalue_1"] == monitor.moments[-1].eigenvalues[0]
+            assert "ntk/edge" not in logged[0]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 @pytest.mark.parametrize(

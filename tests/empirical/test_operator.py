@@ -81,6 +81,42 @@ def test_estimates_are_right_within_their_errors() -> None:
         op.trace(1)
 
 
+def test_errors_of_estimates_are_calibrated(monkeypatch) -> None:
+    model, inputs = make("mlp")
+    matrix = matrix_of(model, inputs)
+    op = ff.ntk_operator(model, inputs)
+    # The estimators alone; that products are right is tested above.
+    monkeypatch.setattr(op, "_product", lambda vector: matrix @ vector)
+    generator = torch.Generator().manual_seed(torch.initial_seed())
+    scores = []
+    for _ in range(200):
+        trace, diagonal = op.trace(32, generator), op.diagonal(32, generator)
+        known = diagonal.error > 1e-9 * matrix.diagonal()  # a row of zeros has no error
+        entries = (diagonal.value - matrix.diagonal())[known] / diagonal.error[known]
+        scores.append(
+            [(trace.value - matrix.trace()) / trace.error, entries.square().mean().sqrt()]
+        )
+    size = torch.tensor(scores).square().mean(0)
+    # The mean of 200 squares of Student's t with 31 degrees of freedom: 1.07 +- 0.11; skewed sums
+    # add some. An error of the wrong number of vectors would give 31 or 1 / 31.
+    assert (size > 0.5).all()
+    assert (size < 2.0).all()
+
+
+def test_eigenvectors_of_a_transformer() -> None:
+    model, _ = make("tied decoder")
+    inputs = torch.randint(7, (9, 4))
+    matrix = matrix_of(model, inputs)
+    assert len(matrix) > operator_module._DENSE
+    values, vectors = ff.ntk_operator(model, inputs).eigenpairs(5)
+    expected, columns = (part.flip(-1) for part in torch.linalg.eigh(matrix))
+    torch.testing.assert_close(values, expected[:5], rtol=1e-9, atol=1e-9)
+    # The spaces agree as far as the next eigenvalue can be told from these.
+    outside = 5.0 - (vectors.T @ columns[:, :5]).square().sum().item()
+    gap = ((expected[4] - expected[5]) / expected[0]).item()
+    assert outside < 1e-6 or gap < 1e-6
+
+
 def test_operations_without_second_derivatives() -> None:
     model, inputs = make("embedding bag")
     op = ff.ntk_operator(model, inputs)

@@ -11,11 +11,12 @@ def test_towards_infinite_width(norm) -> None:
     points = torch.randn(3, 4, dtype=torch.float64)
     draws, moments = 40, {}
     for width in (16, 256):
-        kernels = []
+        model = ff.mlp(4, [width, width], 1, norm=norm).double()
+        ff.gaussian_init_(model, weight_var=2.0, bias_var=0.1)
+        kernel, kernels = ff.empirical_ntk(model, parameterization="ntk"), []
         for _ in range(draws):
-            model = ff.mlp(4, [width, width], 1, norm=norm).double()
+            kernels.append(kernel(points))
             ff.gaussian_init_(model, weight_var=2.0, bias_var=0.1)
-            kernels.append(ff.empirical_ntk(model, parameterization="ntk")(points))
         stacked = torch.stack(kernels)
         moments[width] = stacked.mean(0), stacked.std(0)
     limit = ff.infinite_width(model).ntk(points)

@@ -169,6 +169,16 @@ def _encoder(batch_first: bool, norm_first: bool) -> nn.Module:
     return Function(turned, stack=stack, head=nn.Linear(8, 3))
 
 
+def _seq2seq() -> nn.Module:
+    layer = nn.TransformerDecoderLayer(8, 2, 12, dropout=0.1, batch_first=True)
+    mask = nn.Transformer.generate_square_subsequent_mask(3, dtype=torch.float64)
+    function = lambda m, h, memory: m.head(  # noqa: E731
+        m.stack(h, memory, tgt_mask=mask.to(h.dtype), tgt_is_causal=True)
+    )
+    stack = nn.TransformerDecoder(layer, 2, norm=nn.LayerNorm(8))
+    return Function(function, stack=stack, head=nn.Linear(8, 2))
+
+
 def _last_step(m: nn.Module, h: Tensor) -> Tensor:
     return m.head(m.cell(h)[0][:, -1])
 
@@ -181,6 +191,13 @@ def _tied() -> nn.Module:
 def _shared() -> nn.Module:
     middle = nn.Linear(4, 4)
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), middle, nn.Tanh(), middle, nn.GELU(), middle)
+
+
+def _frozen() -> nn.Module:
+    net = mlp(nn.LayerNorm)
+    net[0].requires_grad_(False)
+    net[3].bias.requires_grad_(False)
+    return net
 
 
 def _siamese() -> nn.Module:
@@ -415,6 +432,7 @@ ZOO: dict[str, Callable[[], Made]] = {
     "transformer encoder": lambda: (_encoder(True, False), x(3, 8)),
     "transformer encoder, norm first": lambda: (_encoder(True, True), x(3, 8)),
     "transformer encoder, positions first": lambda: (_encoder(False, False), x(3, 8)),
+    "transformer decoder": lambda: (_seq2seq(), (x(3, 8), x(4, 8))),
     "cross attention": lambda: (_cross(), (x(3, 8), x(4, 5), x(4, 6))),
     "cross attention, packed weight": lambda: (_packed_cross(), (x(3, 8), x(4, 8))),
     "tied decoder": lambda: (Decoder(), tokens(4)),
@@ -449,6 +467,7 @@ ZOO: dict[str, Callable[[], Made]] = {
     "fourier features": lambda: (_fourier(), x(2)),
     "siren": lambda: (_siren(), x(2)),
     "bilinear": lambda: (nn.Bilinear(3, 2, 4), (x(3), x(2))),
+    "one frozen layer": lambda: (_frozen(), x(3)),
     "embedding": lambda: (
         nn.Sequential(nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 2)),
         tokens(4),

@@ -11,7 +11,7 @@ from torch import Tensor
 from farfield.empirical.block import Block, Plan, signals_at
 from farfield.empirical.contraction import Contraction, Pair, clusters
 from farfield.empirical.factors import Dense, Factor
-from farfield.empirical.forward import Forward, check_model
+from farfield.empirical.forward import Forward, check_model, full_precision
 from farfield.empirical.graph import graph_of
 from farfield.empirical.inputs import Inputs, count, tensors_of
 from farfield.empirical.memory import Need, scratch_of
@@ -110,6 +110,7 @@ class Engine:
 
     @torch.inference_mode(False)
     @torch.enable_grad()
+    @full_precision()
     def gradients(self, inputs: Inputs) -> Gradients:
         """Run a block of samples forwards and backwards.
 
@@ -152,6 +153,7 @@ class Engine:
         )
 
     @torch.no_grad()
+    @full_precision()
     def tile(self, left: Gradients, right: Gradients) -> dict[str, Tensor]:
         """The kernels between two blocks.
 
@@ -184,6 +186,7 @@ class Engine:
         return found
 
     @torch.no_grad()
+    @full_precision()
     def own(self, block: Gradients) -> dict[str, Tensor]:
         """The kernel of every sample with itself.
 

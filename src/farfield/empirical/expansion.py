@@ -14,8 +14,9 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from farfield.empirical.forward import check_model
-from farfield.empirical.tangents import load, moved
+from farfield.empirical.tangents import NormsWrittenOut, load, moved
 from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.reading import eagerly
 from farfield.replaced import replaced
 
 
@@ -89,7 +90,7 @@ def linearize(model: nn.Module) -> TaylorModel:
 
     Raises:
         SettingsError: Dropout or batch statistics in training mode; complex or half-precision
-            parameters.
+            parameters; a scripted or traced module.
 
     Source: Lee et al., "Wide Neural Networks of Any Depth Evolve as Linear Models" (2019), eq. 5.
 
@@ -128,6 +129,13 @@ def taylor_expand(model: nn.Module, degree: int) -> TaylorModel:
     if degree < 0:
         raise SettingsError(f"degree is {degree}; a polynomial has at least degree 0.")
     check_model(model)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"The module {name!r}" if name else "The model"
+            raise SettingsError(
+                f"{where} is scripted or traced, so that its parameters cannot be replaced; give "
+                "the module that it was made of."
+            )
     return TaylorModel(model, degree)
 
 
@@ -140,7 +148,7 @@ def _run(
 ) -> Tensor:
     pairs = zip(own, values, strict=True)
     buffers = {id(buffer): buffer.clone() for buffer in model.buffers()}
-    with replaced(model, {id(mine): other for mine, other in pairs} | buffers):
+    with eagerly(), replaced(model, {id(mine): other for mine, other in pairs} | buffers):
         outputs: Any = model(*inputs, **named)
     if not isinstance(outputs, Tensor):
         raise UnsupportedOperation(
@@ -167,7 +175,7 @@ def _derivatives(
     for _ in range(degree):
         series = partial(_one_more, series)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), NormsWrittenOut():
             return series(before[0].new_zeros(()))
     except NotImplementedError as error:
         raise UnsupportedOperation(

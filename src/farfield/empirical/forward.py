@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from farfield.empirical.inputs import Inputs, as_arguments, count, mapped, tensors_of
 from farfield.empirical.outputs import OutputChoice, flattened
 from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.reading import eagerly
 from farfield.replaced import replaced
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -42,6 +43,7 @@ class Forward:
             The outputs.
 
         Raises:
+            SettingsError: The inputs are of another dtype than the model takes.
             UnsupportedOperation: ``forward`` draws random numbers.
         """
         # Copies of the buffers, for modules that change them when they are called.
@@ -50,7 +52,7 @@ class Forward:
             values |= {id(own): other for own, other in parameters or ()}
             positional, named = as_arguments(mapped(inputs, _plain))
             before = torch.get_rng_state()
-            with replaced(self.model, values):
+            with replaced(self.model, values), _dtypes_named(self.model, inputs):
                 result = self.model(*positional, **named)
             if not torch.equal(before, torch.get_rng_state()):
                 raise UnsupportedOperation(
@@ -66,14 +68,40 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
+def _dtypes_named(model: nn.Module, inputs: Inputs) -> Iterator[None]:
+    """If a call fails, say so where it may be for the dtype of the inputs."""
+    try:
+        yield
+    except RuntimeError as error:
+        own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        given = {t.dtype for t in tensors_of(inputs)} - own
+        if not given or "dtype" not in str(error):
+            raise
+        raise SettingsError(
+            f"The inputs are {_listed(given)} and the parameters {_listed(own)}, with which the "
+            f"model cannot be called ({error}); convert the inputs, such as with x.to(...)."
+        ) from error
+
+
+def _listed(dtypes: set[torch.dtype]) -> str:
+    return " and ".join(sorted(map(str, dtypes)))
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Leave autocast, which would round to half precision."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+@contextmanager
 def _surroundings(model: nn.Module, inputs: Inputs) -> Iterator[None]:
     device = tensors_of(inputs)[0].device
     devices = [device] if device.type == "cuda" else []
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    autocast = torch.autocast(device.type, enabled=False)
     steps = _step_by_step() if recurrent else nullcontext()
     random, inference = torch.random.fork_rng(devices=devices), torch.inference_mode(False)
-    with random, inference, torch.enable_grad(), autocast, steps:
+    with random, inference, torch.enable_grad(), full_precision(), eagerly(), steps:
         yield
 
 
@@ -88,22 +116,33 @@ def _step_by_step() -> Iterator[None]:
         setattr(torch.backends.mkldnn, "enabled", before)  # noqa: B010
 
 
-def check_model(model: nn.Module) -> None:
+def check_model(model: object) -> None:
     """Refuse a model whose outputs have no tangent kernel.
 
     Args:
         model: The model.
 
     Raises:
-        SettingsError: Dropout or batch statistics, parameters that are complex, of half
-            precision or not initialised, or embeddings that change when they are used.
+        SettingsError: No module; dropout or batch statistics; embeddings that change when they
+            are used; hooks on gradients; parameters that are complex, of half precision, of
+            inference mode or without values.
     """
+    if not isinstance(model, nn.Module):
+        raise SettingsError(
+            f"The model is of type {type(model).__name__}; it must be a torch.nn.Module. Call a "
+            "function from the forward of a module that holds its parameters."
+        )
     for name, module in model.named_modules():
         where = f"The module {name!r} ({type(module).__name__})"
         if module.training and _dropout(module) > 0:
             raise SettingsError(
                 f"{where} is in training mode, where it drops units at random; call model.eval() "
                 "first."
+            )
+        if module._backward_hooks or module._backward_pre_hooks:
+            raise SettingsError(
+                f"{where} has a backward hook, which would be called many times and may change "
+                "the gradients; remove it (handle.remove()), and register it again afterwards."
             )
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             if module.training:
@@ -128,20 +167,39 @@ def check_model(model: nn.Module) -> None:
                     "depends on the others of its batch. Set it to False."
                 )
     for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise SettingsError(
-                f"The parameter {name!r} has no shape yet; call the model once on an input."
-            )
-        if parameter.is_complex():
-            raise SettingsError(
-                f"The parameter {name!r} is complex; only real parameters are supported. Hold its "
-                "real and imaginary parts as one real parameter (torch.view_as_complex)."
-            )
-        if parameter.dtype in _HALF:
-            raise SettingsError(
-                f"The parameter {name!r} is {parameter.dtype}, too coarse for a kernel; use "
-                "model.float() or model.double()."
-            )
+        _check_parameter(name, parameter)
+
+
+def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+    if isinstance(parameter, nn.parameter.UninitializedParameter):
+        raise SettingsError(
+            f"The parameter {name!r} has no shape yet; call the model once on an input."
+        )
+    if parameter.is_meta:
+        raise SettingsError(
+            f"The parameter {name!r} is on the meta device, where it has no values; load the "
+            "weights, or make them with model.to_empty(device='cpu') and draw them."
+        )
+    if parameter.is_inference():
+        raise SettingsError(
+            f"The parameter {name!r} was made in inference mode and can have no gradients; make "
+            "the model outside of torch.inference_mode(), or use copy.deepcopy(model)."
+        )
+    if parameter._backward_hooks:
+        raise SettingsError(
+            f"The parameter {name!r} has a hook on its gradient, which would be called many times "
+            "and may change it; remove it (handle.remove()), and register it again afterwards."
+        )
+    if parameter.is_complex():
+        raise SettingsError(
+            f"The parameter {name!r} is complex; only real parameters are supported. Hold its "
+            "real and imaginary parts as one real parameter (torch.view_as_complex)."
+        )
+    if parameter.dtype in _HALF:
+        raise SettingsError(
+            f"The parameter {name!r} is {parameter.dtype}, too coarse for a kernel; use "
+            "model.float() or model.double()."
+        )
 
 
 def _dropout(module: nn.Module) -> float:

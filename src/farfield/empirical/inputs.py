@@ -68,7 +68,7 @@ def check_inputs(inputs: object) -> None:
 
     Raises:
         SettingsError: No tensor, no samples dimension, different numbers of samples, complex
-            numbers, NaN or infinity.
+            numbers, NaN or infinity, or no numbers at all.
     """
     given: list[object] = []
     if isinstance(inputs, Tensor):
@@ -91,6 +91,10 @@ def check_inputs(inputs: object) -> None:
             "must begin with the same number of samples."
         )
     for tensor in tensors:
+        if tensor.is_meta:
+            raise SettingsError(
+                "An input is on the meta device, where it has no values; give one that has."
+            )
         if tensor.is_complex():
             raise SettingsError(
                 "An input is complex; only real and integer inputs are allowed. Give its real "

@@ -245,6 +245,7 @@ def empirical_ntk(
         tensor([[ 6.,  7.],
                 [ 7., 10.]])
     """
+    check_model(model)
     engine = engine_of(
         model,
         outputs,

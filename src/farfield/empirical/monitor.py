@@ -112,15 +112,13 @@ class NTKMonitor:
 
     def table(self) -> pd.DataFrame:
         """One row for each measurement; eigenvalues in columns ``eigenvalue_1``, ..."""
-        rows = []
-        for moment in self.moments:
-            row = asdict(moment)
-            values = row.pop("eigenvalues")
-            rows.append(row | {f"eigenvalue_{k}": value for k, value in enumerate(values, 1)})
-        return pd.DataFrame(rows)
+        return pd.DataFrame([_row(moment) for moment in self.moments])
 
     def lightning(self) -> Any:
-        """A callback for Lightning's ``Trainer`` that measures after training batches.
+        """A callback for Lightning's ``Trainer`` that measures after steps of the optimiser.
+
+        The trainer's loggers, if it has any, get each measurement as ``ntk/distance``,
+        ``ntk/sharpness`` and so on.
 
         Returns:
             A ``lightning.pytorch.Callback``.
@@ -138,12 +136,30 @@ class NTKMonitor:
         monitor = self
 
         class Monitoring(Callback):  # type: ignore[misc]
-            """Calls the monitor after each training batch."""
+            """Calls the monitor after each batch that ended with a step of an optimiser."""
+
+            def __init__(self) -> None:
+                self.logged = 0
+                self.steps = 0
+
+            def on_train_start(self, trainer: Any, *_: object, **__: object) -> None:
+                self.steps = trainer.global_step
+                self._log(trainer)
 
             def on_train_batch_end(self, trainer: Any, *_: object, **__: object) -> None:
+                if trainer.global_step == self.steps:  # gradients are still being accumulated
+                    return
+                self.steps = trainer.global_step
                 optimizers = trainer.optimizers
                 rate = optimizers[0].param_groups[0]["lr"] if optimizers else None
                 monitor(learning_rate=None if rate is None else float(rate))
+                self._log(trainer)
+
+            def _log(self, trainer: Any) -> None:
+                for moment in monitor.moments[self.logged :]:
+                    for logger in trainer.loggers:
+                        logger.log_metrics(_metrics(moment), step=moment.step)
+                self.logged = len(monitor.moments)
 
         return Monitoring()
 
@@ -157,11 +173,12 @@ class NTKMonitor:
     def _add(self, kernel: Tensor, learning_rate: float | None) -> None:
         values = torch.linalg.eigvalsh(kernel).flip(0)
         norm, first = kernel.norm(), self._first
-        cosine = (kernel * first).sum() / (norm * first.norm())
+        # 1 - cosine without its cancellation: half of the squared distance of the directions.
+        distance = (kernel / norm - first / first.norm()).square().sum() / 2
         self.moments.append(
             Moment(
                 self._step,
-                1.0 - cosine.item(),
+                distance.item(),
                 tuple(values[: self._top].tolist()),
                 (kernel.trace().square() / norm.square()).item(),
                 self._alignment(kernel),
@@ -180,6 +197,18 @@ class NTKMonitor:
                 "set; give one target for each output, such as one-hot classes."
             )
         return float(y @ kernel @ y / (kernel.norm() * y.square().sum()))
+
+
+def _row(moment: Moment) -> dict[str, Any]:
+    row = asdict(moment)
+    values = row.pop("eigenvalues")
+    return row | {f"eigenvalue_{k}": value for k, value in enumerate(values, 1)}
+
+
+def _metrics(moment: Moment) -> dict[str, float]:
+    row = _row(moment)
+    del row["step"]
+    return {f"ntk/{name}": value for name, value in row.items() if value is not None}
 
 
 @contextmanager

@@ -12,13 +12,14 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 from farfield.empirical.engine import Engine
+from farfield.empirical.forward import full_precision
 from farfield.empirical.inputs import Inputs, count, rows_of
 from farfield.empirical.kernel import ParameterChoice, engine_of
 from farfield.empirical.memory import block_side
 from farfield.empirical.outputs import OutputChoice
 from farfield.empirical.streams import stream
 from farfield.empirical.tangents import moved
-from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.errors import RangeError, SettingsError, UnsupportedOperation
 
 _DENSE = 32  # operators of this size are taken apart as matrices
 
@@ -57,7 +58,18 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
         super().__init__(_numpy_type(size.like.dtype), (side, side))
 
     def __matmul__(self, vectors: Any) -> Any:
-        """The product with vectors: (n o,) or (n o, k), a tensor or an array."""
+        """The product with vectors: (n o,) or (n o, k), a tensor or an array.
+
+        Args:
+            vectors: What to multiply with.
+
+        Returns:
+            As many vectors, in the dtype of the model's outputs.
+
+        Raises:
+            RangeError: A product is not finite.
+            SettingsError: A vector of another length, or one that is not finite.
+        """
         if not isinstance(vectors, Tensor):
             return super().__matmul__(vectors)
         if vectors.ndim not in (1, 2) or vectors.shape[0] != self.shape[0]:
@@ -149,7 +161,13 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
     def _rmatvec(self, vector: NDArray[Any]) -> NDArray[Any]:
         return self._matvec(vector)  # symmetric
 
+    @full_precision()
     def _product(self, vector: Tensor) -> Tensor:
+        if not bool(vector.isfinite().all()):
+            raise SettingsError(
+                "The vector holds NaN or infinite numbers; it must be finite, also when rounded "
+                f"to {vector.dtype}, in which the model computes."
+            )
         self._engine.check()
         rows = vector.view(-1, self._outputs)
         total = [torch.zeros_like(parameter) for parameter in self._parameters]
@@ -161,7 +179,13 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
             for sum_, gradient in zip(total, gradients, strict=True):
                 if gradient is not None:
                     sum_ += gradient
-        return torch.cat([self._moved(block, total) for block in self._blocks()]).flatten()
+        found = torch.cat([self._moved(block, total) for block in self._blocks()]).flatten()
+        if not bool(found.isfinite().all()):
+            raise RangeError(
+                f"The product grows beyond the range of {found.dtype}, or the model's gradients "
+                "are not finite. Scale the inputs, or use model.double()."
+            )
+        return found
 
     def _moved(self, block: slice, direction: list[Tensor]) -> Tensor:
         inputs = rows_of(self._inputs, block)

@@ -29,8 +29,7 @@ class Mode:
     """How the gradients of several outputs become a kernel.
 
     Attributes:
-        kind: ``mean``: (n1, n2), the mean of the outputs' kernels; ``sum``: (n1, n2), the kernel of
-            the outputs' sum; ``full``: (n1, o, n2, o), all pairs; ``diagonal``: (n1, n2, o).
+        kind: As of :func:`farfield.empirical_ntk`.
         indices: The outputs that count; ``None`` for all.
     """
 
@@ -128,22 +127,29 @@ def flattened(result: object, choice: OutputChoice, samples: int) -> Tensor:
             )
         named = {key: named[key]}
     named = {name: part for name, part in named.items() if part is not None}
-    way = "choose another one with output=..., if there are several."
-    for name, part in named.items():
-        if not isinstance(part, Tensor) or not part.is_floating_point():
-            kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
-            raise UnsupportedOperation(
-                f"The output {name!r} is of type {kind}; a tangent kernel needs real tensors: {way}"
-            )
-        if part.ndim == 0 or part.shape[0] != samples:
-            raise UnsupportedOperation(
-                f"The output {name!r} has shape {tuple(part.shape)} for {samples} inputs; its "
-                f"first dimension must be the batch: {way}"
-            )
+    reasons = {name: _unfit(part, samples) for name, part in named.items()}
+    fit = [repr(name) for name, reason in reasons.items() if reason is None]
+    for name, reason in reasons.items():
+        if reason is not None:
+            way = f"; choose with output=... among {', '.join(fit)}." if fit else "."
+            raise UnsupportedOperation(f"The output {name!r} {reason}{way}")
     parts = [part.reshape(samples, -1) for part in named.values() if isinstance(part, Tensor)]
     if not parts or not sum(part.shape[1] for part in parts):
         raise UnsupportedOperation("The model returns no output, so it has no tangent kernel.")
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _unfit(part: object, samples: int) -> str | None:
+    """Why there is no tangent kernel of an output, if so."""
+    if not isinstance(part, Tensor) or not part.is_floating_point():
+        kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
+        return f"is of type {kind}; a tangent kernel needs real tensors"
+    if part.ndim == 0 or part.shape[0] != samples:
+        return (
+            f"has shape {tuple(part.shape)} for {samples} inputs; its first dimension must be the "
+            "batch"
+        )
+    return None
 
 
 def _named(result: object) -> dict[int | str, object]:

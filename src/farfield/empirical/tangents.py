@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 Run = Callable[[Sequence[Tensor]], Tensor]
 """Outputs of a model whose parameters have other values."""
@@ -38,15 +41,14 @@ def moved(run: Run, parameters: Sequence[Tensor], directions: Sequence[Tensor]) 
         A tensor like the outputs.
     """
     load()
+    # Unlike forward_ad's own levels these can be nested, for expansions of expansions.
+    before = tuple(parameter.detach() for parameter in parameters)
     try:
-        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-            duals = [
-                forward_ad.make_dual(parameter.detach(), direction)
-                for parameter, direction in zip(parameters, directions, strict=True)
-            ]
-            outputs = run(duals)
-            tangent = forward_ad.unpack_dual(outputs).tangent
-            return torch.zeros_like(outputs) if tangent is None else tangent
+        with sdpa_kernel(SDPBackend.MATH):
+            pair: tuple[Tensor, Tensor] = torch.func.jvp(
+                lambda *values: run(values), before, tuple(directions)
+            )[:2]
+            return pair[1]
     except NotImplementedError:
         return _transposed_twice(run, parameters, directions)
 
@@ -71,3 +73,62 @@ def _transposed_twice(
             torch.stack(products).sum(), cotangent, create_graph=differentiable
         )
     return result
+
+
+class NormsWrittenOut(TorchFunctionMode):
+    """LayerNorm and InstanceNorm from sums and products.
+
+    PyTorch's own forward-mode derivatives of them are right once; differentiated again they take
+    the statistics for constants, silently.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function, or what stands for it."""
+        own = {
+            F.layer_norm: _layer_norm,
+            torch.layer_norm: _layer_norm,
+            F.instance_norm: _instance_norm,
+        }
+        return own.get(func, func)(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    input: Tensor,  # noqa: A002 - as PyTorch calls it
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: object,
+) -> Tensor:
+    normed = _normed(input, input.ndim - len(normalized_shape), eps)
+    normed = normed if weight is None else normed * weight
+    return normed if bias is None else normed + bias
+
+
+def _instance_norm(
+    input: Tensor,  # noqa: A002 - as PyTorch calls it
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not use_input_stats:
+        return F.instance_norm(
+            input, running_mean, running_var, weight, bias, False, momentum, eps
+        )  # fmt: skip
+    shape = (-1, *(1,) * (input.ndim - 2))
+    normed = _normed(input, 2, eps)
+    normed = normed if weight is None else normed * weight.view(shape)
+    return normed if bias is None else normed + bias.view(shape)
+
+
+def _normed(values: Tensor, first: int, eps: float) -> Tensor:
+    """Over the dimensions from ``first`` on: mean 0, variance 1."""
+    over = tuple(range(first, values.ndim))
+    centred = values - values.mean(over, keepdim=True)
+    return centred * (centred.square().mean(over, keepdim=True) + eps).rsqrt()
