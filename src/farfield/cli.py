@@ -296,6 +296,34 @@ def reproduce_toy(
     )
 
 
+@reproduce.command("transformer")
+def reproduce_transformer(
+    quick: Quick = False,
+    seeds: Seeds = None,
+    epochs: Epochs = None,
+    out: Out = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """A small decoder that goes on with a + b i, far beyond training (Fig. 7); certificates.
+
+    10 epochs and 5 seeds by default; --quick takes about two minutes.
+    """
+    _set_threads(threads)
+    from farfield.studies import transformer
+
+    settings = transformer.Settings(
+        device=device, **_scale(transformer.QUICK if quick else {}, seeds=seeds, epochs=epochs)
+    )
+    folder = out or RUNS / "transformer"
+    _finish(
+        transformer.run(settings, out=folder, resume=resume, overwrite=overwrite, progress=True),
+        folder,
+    )
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("farfield-demo"),

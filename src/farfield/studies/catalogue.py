@@ -31,4 +31,9 @@ CATALOGUE = (
         "three functions on a line, far outside the training interval",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Figs. 1, 5, 6",
     ),
+    Entry(
+        "transformer",
+        "a small decoder that goes on with a + b i far beyond the i of training; certificates",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Fig. 7",
+    ),
 )
