@@ -229,6 +229,57 @@ def certify(
     _finish(certificate.run(settings, out=folder, overwrite=overwrite), folder)
 
 
+@reproduce.command("faces")
+def reproduce_faces(
+    data: Annotated[
+        Path, typer.Option("--data", help="Your folder of UTKFace, or its archive (zip, tar.gz).")
+    ],
+    backbone: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a vision model of transformers [default: microsoft/resnet-18].",
+            show_default=False,
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for features [default: the user's cache].", show_default=False),
+    ] = None,
+    quick: Quick = False,
+    seeds: Seeds = None,
+    epochs: Epochs = None,
+    out: Out = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Ages of faces of an ethnicity that training has not seen (Table 2 and Fig. 4).
+
+    10 epochs and 25 seeds by default. The licence of UTKFace does not allow to ship it.
+    """
+    _set_threads(threads)
+    from farfield.studies import faces
+
+    settings = faces.Settings(
+        device=device, **_scale(faces.QUICK if quick else {}, seeds=seeds, epochs=epochs)
+    )
+    folder = out or RUNS / "faces"
+    _finish(
+        faces.run(
+            data,
+            settings,
+            backbone=backbone,
+            cache=cache,
+            out=folder,
+            resume=resume,
+            overwrite=overwrite,
+            progress=True,
+        ),
+        folder,
+    )
+
+
 @reproduce.command("protein")
 def reproduce_protein(
     quick: Quick = False,

@@ -22,6 +22,11 @@ class Entry:
 
 CATALOGUE = (
     Entry(
+        "faces",
+        "ages of faces of an ethnicity that training has not seen, from your copy of UTKFace",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Table 2, Fig. 4",
+    ),
+    Entry(
         "protein",
         "proteins larger than any in training: networks with and without LayerNorm, XGBoost",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Table 1, Fig. 3",

@@ -44,6 +44,7 @@ def sequences(
     _bands(panels[-1], means, labels, known)
     panels[-1].set_title("random sequences")
     panels[-1].set_ylabel("mean |error|")
+    panels[-1].set_ylim(bottom=0)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names))
 
