@@ -57,7 +57,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 
 
 def test_folders_without_faces_are_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="There is no .*nowhere"):
+    with pytest.raises(DataError, match=r"There is no .*nowhere"):
         find_faces(tmp_path / "nowhere", tmp_path)
     (tmp_path / "61_1_2.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match=r"1 \.jpg files are named otherwise"):

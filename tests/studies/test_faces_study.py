@@ -15,12 +15,13 @@ from PIL import Image
 
 import farfield as ff
 from farfield.data import images
+from farfield.data.faces import find_faces
 from farfield.errors import DataError, MissingExtraError, SettingsError
 from farfield.studies import backbones, faces, heads
 from farfield.studies.workspace import Workspace
 from oracles import train_alone
 
-SMALL = faces.Settings(seeds=2, epochs=3, hidden=(8, 8), batch_size=16, image_size=32)
+SMALL = faces.Settings(seeds=2, epochs=3, hidden=(8,), image_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_end_to_end(folder: Path, backbone: Path, tmp_path: Path) -> None:
     where = {"backbone": backbone, "cache": tmp_path / "cache"}
     result = faces.run(folder, SMALL, out=tmp_path / "run", **where)
     assert result.counts == (58, 14, 18)
-    assert len(result.metrics) == 4 * 2 * 2
+    assert len(result.metrics) == 2 * 2 * 2
     assert set(result.predictions.query("domain == 'out'")["group"]) == {"Others"}
     assert "Others" not in set(result.predictions.query("domain == 'in'")["group"])
     notes = " ".join(result.story().remarks)
@@ -70,18 +71,18 @@ def test_end_to_end(folder: Path, backbone: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(result.metrics, again.metrics, check_exact=True)
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
 
-    # The same images in an archive have the same features.
+    # An archive holds the same images.
     archive = shutil.make_archive(str(tmp_path / "faces"), "gztar", folder)
-    packed = faces.run(archive, SMALL, **where)
-    pd.testing.assert_frame_equal(result.predictions, packed.predictions, check_exact=True)
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == len(kept)
+    packed, found = (find_faces(data, tmp_path / "cache") for data in (archive, folder))
+    columns = ["sha256", "age", "ethnicity"]
+    pd.testing.assert_frame_equal(packed.frame[columns], found.frame[columns])
 
 
 def test_heads_are_those_of_networks_trained_alone(rng: np.random.Generator) -> None:
     features = rng.normal(1.0, 1.0, (90, 5)).astype(np.float32)
     target = features @ rng.normal(size=5) + 30.0
     group = np.array(["a", "b", "c"])[np.arange(90) % 3]
-    settings = heads.Settings(hold_out=("c",), seeds=2, epochs=3, hidden=(8, 8), batch_size=10)
+    settings = heads.Settings(hold_out=("c",), seeds=2, epochs=3, hidden=(8, 8), batch_size=12)
     rows = heads.split(target, group, settings)
     assert sorted(np.concatenate([rows.train, rows.test, rows.outside])) == list(range(90))
     assert set(group[rows.outside]) == {"c"}
@@ -91,17 +92,17 @@ def test_heads_are_those_of_networks_trained_alone(rng: np.random.Generator) -> 
     mean, std = target[rows.train].mean(), target[rows.train].std()
     x = torch.from_numpy(features[rows.train])
     y = torch.from_numpy((target[rows.train] - mean) / std).float()[:, None]
-    for variant, norm, rate in (("standard", None, 1e-3), ("every", "layer", 3e-3)):
+    for key, norm, rate in (("standard", None, 1e-3), ("every", "layer", 3e-3)):
         network = ff.mlp(5, [8, 8], 1, norm=norm)
         ff.gaussian_init_(network, generator=torch.Generator().manual_seed(1))
-        plan = [ff.training.batch_rows(1, epoch, len(x), 10) for epoch in range(3)]
+        plan = [ff.training.batch_rows(1, epoch, len(x), 12) for epoch in range(3)]
         alone = train_alone(network, x, y, plan, rate)
-        own = told.query("variant == @variant and seed == 1 and domain == 'out'")
+        own = told.query(f"variant == {key!r} and seed == 1 and domain == 'out'")
         expected = (
             alone(torch.from_numpy(features[own["row"]])).detach().double().numpy()[:, 0] * std
             + mean
         )
-        # float32, 15 steps of Adam.
+        # float32, 12 steps of Adam.
         assert np.allclose(own["prediction"], expected, rtol=1e-4, atol=1e-3)
 
 

@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield.studies import certificate, faces, protein, tabular, toy, transformer
+    from farfield.studies import certificate, faces, protein, rotated, tabular, toy, transformer
 
-__all__ = ["certificate", "faces", "protein", "tabular", "toy", "transformer"]
+__all__ = ["certificate", "faces", "protein", "rotated", "tabular", "toy", "transformer"]
 
 
 def __getattr__(name: str) -> ModuleType:

