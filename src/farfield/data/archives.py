@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -112,13 +112,13 @@ class _Entry:
     read: Callable[[int], bytes] | None  # nothing for a folder
 
 
-def _entries(archive: Path) -> Iterator[_Entry]:
+def _entries(archive: Path) -> Generator[_Entry, None, None]:
     if zipfile.is_zipfile(archive):
         return _zip_entries(archive)
     return _tar_entries(archive)
 
 
-def _zip_entries(archive: Path) -> Iterator[_Entry]:
+def _zip_entries(archive: Path) -> Generator[_Entry, None, None]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -131,7 +131,7 @@ def _zip_entries(archive: Path) -> Iterator[_Entry]:
                 yield _Entry(info.filename, info.file_size, content.read)
 
 
-def _tar_entries(archive: Path) -> Iterator[_Entry]:
+def _tar_entries(archive: Path) -> Generator[_Entry, None, None]:
     with tarfile.open(archive) as opened:
         for member in opened:
             if not (member.isreg() or member.isdir()):

@@ -97,11 +97,11 @@ def load_backbone(folder: Path | None, device: torch.device) -> Backbone:
             "save_pretrained of transformers wrote."
         )
     options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
+    kind: Any = ResNetModel
+    if folder is not None:
+        kind, options = AutoModel, {"local_files_only": True, **options}
     try:
-        if folder is None:
-            model, info = ResNetModel.from_pretrained(RESNET, **options)
-        else:
-            model, info = AutoModel.from_pretrained(str(folder), local_files_only=True, **options)
+        model, info = kind.from_pretrained(str(folder or RESNET), **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise DataError(

@@ -74,8 +74,8 @@ class Settings:
             raise SettingsError(
                 f"train_fraction is {self.train_fraction}; it must lie between 0 and 1."
             )
-        for variant in self.compared():
-            self.training(variant)
+        for rate in (self.learning_rate, self.learning_rate_late):
+            TrainingSettings(self.epochs, rate, self.batch_size)
 
     def compared(self) -> tuple[Variant, ...]:
         """The heads compared, in order."""
