@@ -55,7 +55,8 @@ def test_help_answers_fast_and_without_torch() -> None:
     "arguments",
     [
         *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
-        *(["demo"], ["certify"], ["regress"]),
+        *(["demo"], ["certify"], ["regress"], ["reproduce", "transformer"]),
+        *(["reproduce", name] for name in ("faces", "rotated", "heatmaps", "theorems", "paper")),
     ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:

@@ -10,17 +10,15 @@ from farfield import __version__
 from farfield.cli.certify import certify
 from farfield.cli.demo import demo
 from farfield.cli.extrapolate import extrapolate
+from farfield.cli.listing import list_studies
 from farfield.cli.regress import regress
-from farfield.cli.reproduce import list_studies, protein, toy
+from farfield.cli.reproduce import app as reproduce
 
 app = typer.Typer(
     help="Tells how a neural network behaves far from its training data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-)
-reproduce = typer.Typer(
-    help="Rerun a published experiment; see `farfield list`.", no_args_is_help=True
 )
 app.add_typer(reproduce, name="reproduce")
 
@@ -38,6 +36,4 @@ app.command("list")(list_studies)
 app.command()(extrapolate)
 app.command()(certify)
 app.command()(regress)
-reproduce.command()(protein)
-reproduce.command()(toy)
 app.command()(demo)

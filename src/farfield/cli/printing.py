@@ -32,17 +32,18 @@ def print_result(result: Result) -> None:
     story = result.story()
     console.print()
     console.print(story.title, style="bold", markup=False)
-    _print_frame(console, story.tables[0].frame)
+    _print_frame(console, story.tables[0].frame, prose=story.tables[0].prose)
     console.print(story.answer, markup=False, highlight=False)
     for note in story.remarks:
         console.print(f"- {note}", markup=False, highlight=False)
 
 
-def _print_frame(console: Console, frame: pd.DataFrame) -> None:
+def _print_frame(console: Console, frame: pd.DataFrame, *, prose: bool) -> None:
     named = frame.reset_index()
     table = Table(box=None, pad_edge=False)
     for column in named.columns:  # headers in lines, so that numbers are not broken
-        table.add_column("\n".join(textwrap.wrap(str(column), 12)), no_wrap=True, vertical="bottom")
+        header = "\n".join(textwrap.wrap(str(column), 12))
+        table.add_column(header, no_wrap=not prose, vertical="top" if prose else "bottom")
     for row in named.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
     console.print(table)

@@ -10,9 +10,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield.studies import certificate, protein, regression, tabular, toy
+    from farfield.studies import (
+        certificate,
+        faces,
+        heatmaps,
+        paper,
+        protein,
+        regression,
+        rotated,
+        tabular,
+        theorems,
+        toy,
+        transformer,
+    )
 
-__all__ = ["certificate", "protein", "regression", "tabular", "toy"]
+__all__ = [
+    "certificate",
+    "faces",
+    "heatmaps",
+    "paper",
+    "protein",
+    "regression",
+    "rotated",
+    "tabular",
+    "theorems",
+    "toy",
+    "transformer",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -22,13 +22,28 @@ class Entry:
 
 CATALOGUE = (
     Entry(
+        "faces",
+        "ages of faces of an ethnicity that training has not seen, from your copy of UTKFace",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Table 2, Fig. 4",
+    ),
+    Entry(
         "protein",
         "proteins larger than any in training: networks with and without LayerNorm, XGBoost",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Table 1, Fig. 3",
     ),
     Entry(
+        "rotated",
+        "angles of turned clothes of a class that training has not seen (Fashion-MNIST)",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), as Table 2",
+    ),
+    Entry(
         "toy",
         "three functions on a line, far outside the training interval",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Figs. 1, 5, 6",
+    ),
+    Entry(
+        "transformer",
+        "a small decoder that goes on with a + b i far beyond the i of training; certificates",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Fig. 7",
     ),
 )

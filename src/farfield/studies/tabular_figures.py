@@ -59,19 +59,27 @@ def histogram(
 
 
 def error_by_distance(
-    figure: Figure, *, frame: pd.DataFrame, names: Mapping[str, str], target: str
+    figure: Figure,
+    *,
+    frame: pd.DataFrame,
+    names: Mapping[str, str],
+    target: str,
+    column: str = "distance",
+    label: str = "distance from the training domain (standard deviations)",
 ) -> None:
     """Draw each model's error against the distance from the training domain.
 
     Args:
         figure: An empty figure.
-        frame: Columns variant, row, target, prediction and distance.
+        frame: Columns variant, row, target, prediction and the one that tells the distance.
         names: Labels by model, in order.
         target: Name of the target.
+        column: The column that tells the distance.
+        label: What that is.
     """
     axes = figure.subplots()
     errors = frame.assign(value=(frame["prediction"] - frame["target"]).abs())
-    rows = _by_row(errors, "distance")
+    rows = _by_row(errors, column)
     standard = rows["standard"]
     axes.plot(
         standard.index,
@@ -83,11 +91,11 @@ def error_by_distance(
         rasterized=True,
         label="_rows",
     )
-    for key, label in names.items():
-        _curve(axes, rows[key], key, label)
+    for key, name in names.items():
+        _curve(axes, rows[key], key, name)
     tops = [float(np.max(line.get_ydata())) for line in axes.get_lines()[1:]]
     axes.set_ylim(0, 1.05 * max(*tops, float(np.quantile(standard, 0.99))))
-    axes.set_xlabel("distance from the training domain (standard deviations)")
+    axes.set_xlabel(label)
     axes.set_ylabel(f"|error| of {target}")
     _legend(figure, axes)
 

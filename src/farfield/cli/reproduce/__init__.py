@@ -1,0 +1,18 @@
+"""`farfield reproduce`: the published experiments, a command to a file."""
+
+from __future__ import annotations
+
+import typer
+
+from farfield.cli.reproduce.faces import faces
+from farfield.cli.reproduce.heatmaps import heatmaps
+from farfield.cli.reproduce.paper import paper
+from farfield.cli.reproduce.protein import protein
+from farfield.cli.reproduce.rotated import rotated
+from farfield.cli.reproduce.theorems import theorems
+from farfield.cli.reproduce.toy import toy
+from farfield.cli.reproduce.transformer import transformer
+
+app = typer.Typer(help="Rerun a published experiment; see `farfield list`.", no_args_is_help=True)
+for command in (faces, heatmaps, paper, protein, rotated, theorems, toy, transformer):
+    app.command()(command)

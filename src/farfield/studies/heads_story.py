@@ -1,0 +1,130 @@
+"""The report of heads on a frozen backbone: tables, verdict and figures."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from farfield.studies import tabular_figures
+from farfield.studies.statistics import mean
+from farfield.studies.story import Figure, Story, Table
+from farfield.studies.tabular_story import DOMAINS, METRICS
+from farfield.studies.verdict import verdict
+
+if TYPE_CHECKING:
+    from farfield.studies.heads import Result
+
+
+def story(result: Result) -> Story:
+    """The report's content.
+
+    Args:
+        result: The comparison.
+
+    Returns:
+        Question, answer, tables and figures.
+    """
+    settings, framing = result.settings, result.framing
+    names = {variant.key: variant.label for variant in settings.compared()}
+    training, test, outside = result.counts
+    held = " and ".join(settings.hold_out)
+    return Story(
+        title=framing.title,
+        question=(
+            f"Heads on the features of a frozen {framing.backbone} learn {framing.target} from "
+            f"{training} images without {held}. How well do they predict the {outside} images of "
+            f"{held}, and does one LayerNorm help?"
+        ),
+        answer=verdict(result.metrics, names),
+        tables=(_table(result, names), _details(result, names)),
+        figures=_figures(result, names),
+        remarks=framing.notes,
+        notes=(
+            f"{training} images train, {test} more of the same groups test in domain; the split is "
+            f"the same for all {settings.seeds} seeds, which differ in initial weights and "
+            "batches.",
+            f"Hidden widths {', '.join(map(str, settings.hidden))}, {settings.activation}, "
+            f"{settings.epochs} epochs of Adam in batches of {settings.batch_size}, at "
+            f"{settings.learning_rate:g} (standard, LayerNorm first) and "
+            f"{settings.learning_rate_late:g} (the others).",
+            f"Features {'' if settings.standardise_inputs else 'not '}standardised, target "
+            f"{'' if settings.standardise_target else 'not '}standardised, by the training images; "
+            f"weights N(0, {settings.weight_var:g} / fan_in), biases N(0, {settings.bias_var:g}); "
+            "LayerNorm with PyTorch's gain, bias and eps.",
+            "After ± stands half of the 95 % confidence interval of the mean over seeds "
+            "(Student's t).",
+            "R2 is 1 for perfect predictions, 0 for the mean of the test targets, negative for "
+            "worse than that.",
+        ),
+        source=framing.source,
+        rerun=f"farfield.studies.heads.{settings!r}",
+    )
+
+
+def _table(result: Result, names: dict[str, str]) -> Table:
+    """R2 as in Table 2, beside the published numbers if there are some."""
+    published = result.framing.published
+    columns = {}
+    for domain in ("out", "in"):
+        title = f"R2 {DOMAINS[domain]}" + (", measured" if published else "")
+        columns[title] = _means(result, names, domain, "r2")
+        if published:
+            columns[f"R2 {DOMAINS[domain]}, published"] = [
+                published.get((key, domain), "") for key in names
+            ]
+    columns["mean |error| out of domain"] = _means(result, names, "out", "mae")
+    columns["mean |error| in domain"] = _means(result, names, "in", "mae")
+    return Table(
+        f"R2 and mean absolute error of {result.framing.target}: mean and 95 % confidence "
+        f"interval over {result.settings.seeds} seeds.",
+        pd.DataFrame(columns, index=pd.Index(names.values(), name="head")),
+    )
+
+
+def _details(result: Result, names: dict[str, str]) -> Table:
+    columns = {
+        f"{METRICS[metric]} {DOMAINS[domain]}": _means(result, names, domain, metric)
+        for metric in ("rmse", "max_abs_prediction")
+        for domain in ("out", "in")
+    }
+    return Table(
+        "Root mean squared error and largest prediction, likewise.",
+        pd.DataFrame(columns, index=pd.Index(names.values(), name="head")),
+    )
+
+
+def _means(result: Result, names: dict[str, str], domain: str, metric: str) -> list[str]:
+    grouped = result.metrics.groupby(["variant", "domain"])[metric]
+    return [str(mean(grouped.get_group((key, domain)))) for key in names]
+
+
+def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
+    outside = result.predictions[result.predictions["domain"] == "out"]
+    target = result.framing.target
+    return (
+        Figure(
+            "error-by-similarity",
+            f"Absolute error of {target} out of domain against the mean cosine similarity of an "
+            "image's features to those of the training images: LOWESS curves (fraction 0.5, no "
+            "down-weighting) through each image's mean error over seeds; grey dots: the standard "
+            "head's images, the largest hundredth cut off.",
+            functools.partial(
+                tabular_figures.error_by_distance,
+                frame=outside,
+                names=names,
+                target=target,
+                column="similarity",
+                label="mean cosine similarity to the training features (left: farther away)",
+            ),
+            size=(7.2, 4.9),
+        ),
+        Figure(
+            "histogram",
+            f"Predictions of {target} out of domain, all seeds together, on a logarithmic scale; "
+            "grey: the true values.",
+            functools.partial(tabular_figures.histogram, frame=outside, names=names, target=target),
+            size=(7.2, 4.9),
+        ),
+    )
