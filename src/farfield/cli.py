@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -296,6 +297,30 @@ def reproduce_toy(
     )
 
 
+@reproduce.command("heatmaps")
+def reproduce_heatmaps(
+    quick: Quick = False,
+    seeds: Seeds = None,
+    out: Out = None,
+    threads: Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Tangent kernels of random networks beside the exact ones (Fig. 2).
+
+    5 seeds by default. Nothing is trained, and no data are needed.
+    """
+    _set_threads(threads)
+    from farfield.studies import heatmaps
+
+    settings = heatmaps.Settings(**_scale(heatmaps.QUICK if quick else {}, seeds=seeds))
+    folder = out or RUNS / "heatmaps"
+    _finish(
+        heatmaps.run(settings, out=folder, resume=resume, overwrite=overwrite, progress=True),
+        folder,
+    )
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("farfield-demo"),
@@ -372,7 +397,7 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _scale(quick: dict[str, int], **given: int | None) -> dict[str, Any]:
+def _scale(quick: Mapping[str, object], **given: int | None) -> dict[str, Any]:
     """The settings of scale: what the user gave goes before those of a quick look."""
     return {**quick, **{name: value for name, value in given.items() if value is not None}}
 
@@ -410,17 +435,18 @@ def _print_result(result: Result) -> None:
     story = result.story()
     console.print()
     console.print(story.title, style="bold", markup=False)
-    _print_frame(console, story.tables[0].frame)
+    _print_frame(console, story.tables[0].frame, prose=story.tables[0].prose)
     console.print(story.answer, markup=False, highlight=False)
     for note in story.remarks:
         console.print(f"- {note}", markup=False, highlight=False)
 
 
-def _print_frame(console: Console, frame: pd.DataFrame) -> None:
+def _print_frame(console: Console, frame: pd.DataFrame, prose: bool) -> None:
     named = frame.reset_index()
     table = Table(box=None, pad_edge=False)
     for column in named.columns:  # headers in lines, so that numbers are not broken
-        table.add_column("\n".join(textwrap.wrap(str(column), 12)), no_wrap=True, vertical="bottom")
+        header = "\n".join(textwrap.wrap(str(column), 12))
+        table.add_column(header, no_wrap=not prose, vertical="top" if prose else "bottom")
     for row in named.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
     console.print(table)

@@ -31,4 +31,9 @@ CATALOGUE = (
         "three functions on a line, far outside the training interval",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Figs. 1, 5, 6",
     ),
+    Entry(
+        "heatmaps",
+        "tangent kernels of random networks beside the exact ones, and how fast they agree",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Fig. 2",
+    ),
 )

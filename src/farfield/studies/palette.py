@@ -27,3 +27,4 @@ STROKES = {
 }
 TRUTH = Stroke("#000000", "-")
 SHADE = "#999999"
+HEAT = "viridis"  # perceptually uniform, and rising in lightness
