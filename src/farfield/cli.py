@@ -321,6 +321,29 @@ def reproduce_heatmaps(
     )
 
 
+@reproduce.command("theorems")
+def reproduce_theorems(
+    quick: Quick = False,
+    out: Out = None,
+    threads: Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Each theorem in numbers: published, ours, agree or not (sections 3 and C).
+
+    No data are needed.
+    """
+    _set_threads(threads)
+    from farfield.studies import theorems
+
+    settings = theorems.Settings(**_scale(theorems.QUICK if quick else {}))
+    folder = out or RUNS / "theorems"
+    _finish(
+        theorems.run(settings, out=folder, resume=resume, overwrite=overwrite, progress=True),
+        folder,
+    )
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("farfield-demo"),

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import nn
 
-from farfield.networks import NormAt, gaussian_init_, mlp
+from farfield.networks import Activation, NormAt, gaussian_init_, mlp
 
-_KEPT = {"tanh": 1.0}
+_KEPT: dict[Activation, float] = {"tanh": 1.0}
 """c_phi of what is not like a ReLU for large inputs; of ReLU, GELU and SiLU it is 2."""
 
 
@@ -24,7 +24,7 @@ def theory_network(
     hidden: Sequence[int],
     norm_at: NormAt | None,
     *,
-    activation: str = "relu",
+    activation: Activation = "relu",
     bias_var: float = 0.01,
     seed: int = 0,
 ) -> nn.Sequential:
