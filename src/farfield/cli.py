@@ -267,6 +267,9 @@ def reproduce_toy(
     norm: Annotated[
         str, typer.Option(help="layer (Figs. 1 and 5), batch (Fig. 6) or rms.")
     ] = "layer",
+    overlays: Annotated[
+        bool, typer.Option(help="Also compute what theory says, and certify trained networks.")
+    ] = True,
     quick: Quick = False,
     seeds: Seeds = None,
     epochs: Epochs = None,
@@ -288,6 +291,7 @@ def reproduce_toy(
     settings = toy.Settings(
         activation=activation,
         norm=norm,
+        overlays=overlays,
         device=device,
         **_scale(toy.QUICK if quick else {}, seeds=seeds, epochs=epochs),
     )

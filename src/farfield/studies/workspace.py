@@ -25,12 +25,14 @@ PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 CERTIFICATE = "certificate.json"
+THEORY = "theory.csv"
 FIGURES = "figures"
 _OWN_FILES = (
     METRICS,
     PREDICTIONS,
     REPORT,
     CERTIFICATE,
+    THEORY,
     SETTINGS,
 )  # the record goes last when removed
 _OWN_FOLDERS = {CHECKPOINTS: (".pt", ".parquet"), FIGURES: (".png", ".svg")}
