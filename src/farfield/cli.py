@@ -348,6 +348,37 @@ def reproduce_theorems(
     )
 
 
+@reproduce.command("paper")
+def reproduce_paper(
+    quick: Quick = False,
+    out: Out = None,
+    data: Data = None,
+    threads: Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """All studies of the LayerNorm paper, and one table of its claims, published and found.
+
+    Each study gets a folder and a page of its own.
+    """
+    _set_threads(threads)
+    from farfield.report import write_report
+    from farfield.studies import paper
+
+    folder = out or RUNS / "paper"
+    result = paper.run(
+        folder,
+        paper.Settings(quick),
+        data=data,
+        resume=resume,
+        overwrite=overwrite,
+        progress=True,
+    )
+    for name, study in result.studies.items():
+        write_report(study, folder / name, _command())
+    _finish(result, folder)
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("farfield-demo"),

@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield.studies import certificate, heatmaps, protein, tabular, theorems, toy
+    from farfield.studies import certificate, heatmaps, paper, protein, tabular, theorems, toy
 
-__all__ = ["certificate", "heatmaps", "protein", "tabular", "theorems", "toy"]
+__all__ = ["certificate", "heatmaps", "paper", "protein", "tabular", "theorems", "toy"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -41,4 +41,9 @@ CATALOGUE = (
         "each theorem in numbers: growth, constants, bounds, and a LayerNorm that is bypassed",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), sections 3 and C",
     ),
+    Entry(
+        "paper",
+        "all of these at once, with one table of claims, published and found",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
+    ),
 )

@@ -35,7 +35,8 @@ class Residual(nn.Module):
         """The network."""
         h = self.into(torch.relu(self.norm(self.first(x))))
         h = h + self.block(torch.tanh(h))
-        return self.last(torch.relu(h))
+        output: Tensor = self.last(torch.relu(h))
+        return output
 
 
 def measure_largest(depth: int) -> pd.DataFrame:
@@ -76,13 +77,13 @@ def measure_constant() -> pd.DataFrame:
     sizes = torch.logspace(-3, 6, 10, dtype=torch.float64)[:, None]
     points = sizes * torch.randn(10, 3, dtype=torch.float64, generator=generator)
     pairs = [[_pair(cosine, generator) for _ in range(6)] for cosine in (-0.5, 0.3, 0.9)]
-    torch_model = gaussian_init_(Residual().double(), 1.0, _BIAS_VAR, generator)
+    residual = gaussian_init_(Residual().double(), 1.0, _BIAS_VAR, generator)
     models = {
         "ReLU, 1 hidden": theory_network(3, (1,), 0),
         "ReLU, 3 hidden": theory_network(3, (1,) * 3, 0),
         "GELU, 2 hidden": theory_network(3, (1,) * 2, 0, activation="gelu"),
         "tanh, 2 hidden": theory_network(3, (1,) * 2, 0, activation="tanh"),
-        "residual, ReLU and tanh": torch_model,
+        "residual, ReLU and tanh": residual,
         "LayerNorm second": theory_network(3, (1,) * 2, 1),
         "no LayerNorm": theory_network(3, (1,) * 2, None),
     }

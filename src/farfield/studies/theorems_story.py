@@ -44,7 +44,7 @@ def story(result: Result) -> Story:
             Table("Agreement.", frame[["ours", "agree"]], prose=True),
             Table("Each claim in full.", frame, prose=True),
             Table(
-                "Theorem 3.2: C, proven over all inputs, of two and more networks (ReLU, "
+                "Theorem 3.2: C, proven over all inputs, by depth and place of LayerNorm (ReLU, "
                 "sigma_b squared = 0.01).",
                 theorem_constants.largest_table(result.of(theorem_constants.LARGEST)),
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def theory(
             panel = axes[row, column]
             own = frame[(frame["function"] == name) & (frame["variant"] == variant.key)]
             panel.axvspan(*interval, color=SHADE, alpha=0.2, linewidth=0)
-            _bounds(panel, constants.loc[(name, variant.key)], float(frame["x"].max()))
+            _bounds(panel, constants.T[(name, variant.key)].to_dict(), float(frame["x"].max()))
             _trained(panel, own, variant)
             exact = own[own["quantity"] == "exact"]
             panel.plot(
@@ -101,7 +101,7 @@ def theory(
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
 
 
-def _bounds(axes: Axes, constants: pd.Series, end: float) -> None:
+def _bounds(axes: Axes, constants: Mapping[Hashable, float], end: float) -> None:
     """The bound of infinite width as a band, that of the trained network as two lines."""
     bound, proven = constants.get("certificate", np.nan), constants.get("proven", np.nan)
     if np.isfinite(bound):
@@ -146,7 +146,7 @@ def _symmetric_ticks(axes: Axes, largest: float) -> None:
     powers = 10.0 ** np.arange(0, 12)
     seen = powers[(powers > 2.0 * largest) & (powers <= top)]
     axes.set_yticks([*-seen[::-1], -largest, 0.0, largest, *seen])
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axes.minorticks_off()
 
 
