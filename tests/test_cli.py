@@ -140,7 +140,7 @@ def test_a_run_is_kept_resumed_and_replaced_as_asked(
 def test_quick_gives_way_to_what_is_given(command: Command, tmp_path: Path) -> None:
     code, _, err = command(
         *("reproduce", "toy", "--quick", "--epochs", 3, "--norm", "rms", "--activation", "silu"),
-        *("--threads", 1, "--device", "cpu", "--out", tmp_path / "run"),
+        *("--no-overlays", "--threads", 1, "--device", "cpu", "--out", tmp_path / "run"),
     )
     assert code == 0, err
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
@@ -153,7 +153,7 @@ def test_demo_writes_one_report_of_both(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert toy.Settings() == demo.TOY  # the paper's scale
-    monkeypatch.setattr(demo, "TOY", toy.Settings(seeds=1, epochs=2, hidden=(4, 4)))
+    monkeypatch.setattr(demo, "TOY", toy.Settings(overlays=False, seeds=1, epochs=2, hidden=(4, 4)))
     monkeypatch.setattr(demo, "DIABETES", replace(demo.DIABETES, seeds=1, epochs=2))
     code, out, err = command("demo", "--out", tmp_path / "demo")
     assert code == 0, err

@@ -86,7 +86,7 @@ def test_dollar_signs_are_no_formulas(table: pd.DataFrame, tmp_path: Path) -> No
 
 
 def test_figures_are_the_same_every_time(tmp_path: Path) -> None:
-    result = toy.run(toy.Settings(seeds=1, epochs=1, hidden=(4, 4)))
+    result = toy.run(toy.Settings(overlays=False, seeds=1, epochs=1, hidden=(4, 4)))
     for name in ("one", "two"):
         report.write_report(result, tmp_path / name)
     for kind in ("png", "svg"):
@@ -96,7 +96,7 @@ def test_figures_are_the_same_every_time(tmp_path: Path) -> None:
 
 def test_several_studies_on_one_page(table: pd.DataFrame, tmp_path: Path) -> None:
     results = [
-        (toy.run(toy.Settings(seeds=1, epochs=1, hidden=(4, 4))), None),
+        (toy.run(toy.Settings(overlays=False, seeds=1, epochs=1, hidden=(4, 4))), None),
         (tabular.run(table, SETTINGS), "farfield extrapolate table.csv"),
     ]
     page = report.write_page(results, tmp_path, "Both")
@@ -109,7 +109,7 @@ def test_several_studies_on_one_page(table: pd.DataFrame, tmp_path: Path) -> Non
 
 
 def test_python_line_of_the_report_gives_the_settings_back() -> None:
-    settings = toy.Settings(seeds=1, epochs=1, hidden=(4, 4))
+    settings = toy.Settings(overlays=False, seeds=1, epochs=1, hidden=(4, 4))
     line = toy.run(settings).story().rerun
     written = re.search(r"toy\.(Settings\(.*\))\)$", line)
     assert written is not None
@@ -118,6 +118,6 @@ def test_python_line_of_the_report_gives_the_settings_back() -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    result = toy.run(toy.Settings(seeds=1, epochs=1, hidden=(4, 4)))
+    result = toy.run(toy.Settings(overlays=False, seeds=1, epochs=1, hidden=(4, 4)))
     with pytest.raises(OutputError):
         report.write_report(result, tmp_path / "file")

@@ -14,7 +14,7 @@ from farfield.errors import SettingsError
 from farfield.studies import toy
 from oracles import train_alone
 
-SMALL = toy.Settings(seeds=2, epochs=30, hidden=(16, 16), points=20)
+SMALL = toy.Settings(overlays=False, seeds=2, epochs=30, hidden=(16, 16), points=20)
 
 
 def test_numbers_are_those_of_networks_trained_alone() -> None:
@@ -57,7 +57,7 @@ def test_tables_have_every_network_once() -> None:
 
 def test_without_norm_grows_and_with_layer_norm_settles() -> None:
     """The claim itself, on a training long enough to show it."""
-    result = toy.run(toy.Settings(seeds=2, epochs=400, hidden=(64, 64)))
+    result = toy.run(toy.Settings(overlays=False, seeds=2, epochs=400, hidden=(64, 64)))
     growth = result.growth()
     # Far from the data a ReLU network goes on like a line: 12.5 over the interval's length of 6;
     # with LayerNorm it approaches a constant.
@@ -68,7 +68,9 @@ def test_without_norm_grows_and_with_layer_norm_settles() -> None:
 
 
 def test_batch_norm_does_not_prevent_the_growth() -> None:
-    result = toy.run(toy.Settings(seeds=1, epochs=400, hidden=(64, 64), norm="batch"))
+    result = toy.run(
+        toy.Settings(overlays=False, seeds=1, epochs=400, hidden=(64, 64), norm="batch")
+    )
     assert (result.growth() > 0.1).all(axis=None)
     assert (result.growth().loc[["linear", "quadratic"]] > 1.0).all(axis=None)
     assert result.story().answer.startswith("No: BatchNorm does not prevent the growth")
@@ -76,15 +78,15 @@ def test_batch_norm_does_not_prevent_the_growth() -> None:
 
 @pytest.mark.parametrize("activation", ["gelu", "silu"])
 def test_other_activations_run(activation: str) -> None:
-    settings = toy.Settings(seeds=1, epochs=2, hidden=(8, 8), activation=activation)
+    settings = toy.Settings(overlays=False, seeds=1, epochs=2, hidden=(8, 8), activation=activation)
     assert activation in toy.run(settings).story().title
 
 
 def test_noise_is_drawn_from_the_seed() -> None:
-    settings = toy.Settings(seeds=2, epochs=1, hidden=(8,), noise_std=0.5)
+    settings = toy.Settings(overlays=False, seeds=2, epochs=1, hidden=(8,), noise_std=0.5)
     first, second = toy.run(settings), toy.run(settings)
     pd.testing.assert_frame_equal(first.metrics, second.metrics)
-    quiet = toy.run(toy.Settings(seeds=2, epochs=1, hidden=(8,)))
+    quiet = toy.run(toy.Settings(overlays=False, seeds=2, epochs=1, hidden=(8,)))
     assert not np.allclose(first.metrics["train_mse"], quiet.metrics["train_mse"])
 
 

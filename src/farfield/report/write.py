@@ -14,8 +14,18 @@ import pandas as pd
 
 from farfield import files
 from farfield.report import figures
-from farfield.studies.story import Result, Story
+from farfield.studies.story import Result, Story, Table
 from farfield.studies.workspace import FIGURES, REPORT
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table as plain text, ready for the page."""
+
+    caption: str
+    prose: bool
+    header: list[str]
+    rows: list[tuple[str | None, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class _Section:
     """A story with its pictures, ready for the page."""
 
     story: Story
-    tables: list[tuple[str, str]]
+    tables: list[_Rows]
     pictures: list[tuple[str, str]]
     record: str
     rerun: str
@@ -95,7 +105,7 @@ def _section(result: Result, command: str | None, pictures: Path) -> _Section:
         drawn.append((f"data:image/svg+xml;base64,{encoded}", figure.caption))
     return _Section(
         story=story,
-        tables=[(table.caption, _html(table.frame)) for table in story.tables],
+        tables=[_rows(table) for table in story.tables],
         pictures=drawn,
         record=_readable(result.record),
         rerun=command or story.rerun,
@@ -103,11 +113,13 @@ def _section(result: Result, command: str | None, pictures: Path) -> _Section:
     )
 
 
-def _html(frame: pd.DataFrame) -> str:
-    # to_html escapes every cell and name.
-    named = frame.reset_index()
-    html: str = named.to_html(index=False, border=0, escape=True, na_rep="")
-    return html
+def _rows(table: Table) -> _Rows:
+    named = table.frame.reset_index()
+    rows = [
+        (table.links.get(number), ["" if pd.isna(cell) else str(cell) for cell in row])
+        for number, row in enumerate(named.itertuples(index=False))
+    ]
+    return _Rows(table.caption, table.prose, [str(name) for name in named.columns], rows)
 
 
 def _readable(record: Mapping[str, object]) -> str:

@@ -46,4 +46,19 @@ CATALOGUE = (
         "a small decoder that goes on with a + b i far beyond the i of training; certificates",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Fig. 7",
     ),
+    Entry(
+        "heatmaps",
+        "tangent kernels of random networks beside the exact ones, and how fast they agree",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), Fig. 2",
+    ),
+    Entry(
+        "theorems",
+        "each theorem in numbers: growth, constants, bounds, and a LayerNorm that is bypassed",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), sections 3 and C",
+    ),
+    Entry(
+        "paper",
+        "all of these at once, with one table of claims, published and found",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
+    ),
 )

@@ -27,3 +27,7 @@ STROKES = {
 }
 TRUTH = Stroke("#000000", "-")
 SHADE = "#999999"
+BAND = "#56B4E9"
+HEAT = "viridis"  # perceptually uniform, and rising in lightness
+SERIES = (TRUTH, *STROKES.values(), Stroke("#56B4E9", (0, (1, 3))))
+"""For curves that are not networks of the paper, in order."""

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from farfield.data import PROTEIN, load_protein
 from farfield.studies import tabular
+from farfield.studies.claims import Claim
+from farfield.studies.statistics import Mean, mean
+from farfield.studies.story import Result as StudyResult
 from farfield.studies.tabular import QUICK, Result
 
-__all__ = ["PUBLISHED", "QUICK", "Result", "Settings", "run"]
+__all__ = ["PUBLISHED", "QUICK", "Result", "Settings", "claims", "run"]
 
 PUBLISHED = {
     ("every", "out"): "0.50 ± 0.02",
@@ -98,4 +101,55 @@ def run(
             published=PUBLISHED,
             settings=Settings(),
         ),
+    )
+
+
+def claims(result: StudyResult) -> tuple[Claim, ...]:
+    """The paper's claims beside what was found.
+
+    Args:
+        result: What :func:`run` returned.
+
+    Returns:
+        Claims.
+    """
+    scores = {key: mean(own["r2"]) for key, own in result.metrics.groupby(["variant", "domain"])}
+    return (_better(scores), *(_table(scores, domain) for domain in ("out", "in")))
+
+
+def _better(scores: dict[tuple[str, str], Mean]) -> Claim:
+    standard = scores["standard", "out"]
+    normed = {key: scores[key, "out"] for key in ("first", "last", "every")}
+    return Claim(
+        "Table 1, ranking",
+        "Out of domain every network with LayerNorm predicts better than the standard one.",
+        f"0.50 against {PUBLISHED['standard', 'out']}",
+        f"R2 {', '.join(f'{value} ({key})' for key, value in normed.items())} against {standard}",
+        all(value.value > standard.value for value in normed.values()),
+        "LayerNorm keeps predictions for larger proteins within the range of the targets.",
+    )
+
+
+def _table(scores: dict[tuple[str, str], Mean], domain: str) -> Claim:
+    apart, ours, theirs = [], [], []
+    for (variant, where), published in PUBLISHED.items():
+        if where != domain or (variant, where) not in scores:
+            continue
+        found = scores[variant, where]
+        value, half_width = (float(part) for part in published.split(" ± "))
+        ours.append(f"{found} ({variant})")
+        theirs.append(f"{published} ({variant})")
+        if abs(found.value - value) > found.half_width + half_width:
+            apart.append(variant)
+    place = "out of domain" if domain == "out" else "in domain"
+    return Claim(
+        f"Table 1, {place}",
+        f"R2 {place}, mean and 95 % interval over seeds.",
+        ", ".join(theirs),
+        ", ".join(ours),
+        not apart,
+        "All intervals overlap."
+        if not apart
+        else f"The intervals of {', '.join(apart)} do not overlap: fewer epochs or seeds than "
+        "published do that, and so may settings that the paper does not state.",
     )

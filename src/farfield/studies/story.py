@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pandas as pd
@@ -19,10 +19,14 @@ class Table:
     Attributes:
         caption: What it shows.
         frame: Its cells, as they shall be printed; the index names the rows.
+        prose: Whether its cells are sentences, which may be broken into lines.
+        links: Where each row's name leads, by its number; addresses relative to the page.
     """
 
     caption: str
     frame: pd.DataFrame
+    prose: bool = False
+    links: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from farfield.errors import SettingsError
-from farfield.studies import toy_story
+from farfield import files
+from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.studies import toy_claims, toy_story, toy_theory
+from farfield.studies.claims import Claim
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.statistics import mean
 from farfield.studies.story import Story
 from farfield.studies.variants import NORM_NAMES, Variant, check_scale, draw, variants
-from farfield.studies.workspace import Workspace
+from farfield.studies.workspace import THEORY, Workspace
 from farfield.training import Fleet, TrainingSettings, train
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -31,6 +33,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quadratic": torch.square,
 }
 _GRID = 501
+_WIDE = 10.0  # times the training interval, for what theory says
+_WIDE_GRID = 241
 
 QUICK = {"seeds": 2, "epochs": 300}
 """Settings of a first look."""
@@ -53,6 +57,10 @@ class Settings:
         far: Predictions are made from -far to far. Not stated in the paper.
         weight_var: Weights are N(0, weight_var / fan_in); 2 is Kaiming's normal draw.
         bias_var: Biases are N(0, bias_var).
+        overlays: Whether to compute what theory says: the exact prediction of infinite width, its
+            limits and bound, and certificates of trained networks.
+        certified: How many seeds of each kind are certified, if so.
+        ridge: Added to the exact kernel matrix where that is singular.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ...
     """
 
@@ -68,6 +76,9 @@ class Settings:
     far: float = 25.0
     weight_var: float = 2.0
     bias_var: float = 0.01
+    overlays: bool = True
+    certified: int = 1
+    ridge: float = 1e-4
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -89,6 +100,13 @@ class Settings:
             )
         if not 0.0 <= self.noise_std < float("inf"):
             raise SettingsError(f"noise_std is {self.noise_std}; it must be 0 or more.")
+        if not 0 <= self.certified <= self.seeds:
+            raise SettingsError(
+                f"certified is {self.certified}; it must be from 0 to the number of seeds, "
+                f"{self.seeds}."
+            )
+        if not 0.0 < self.ridge < float("inf"):
+            raise SettingsError(f"ridge is {self.ridge}; it must be finite and above 0.")
         self.training()
 
     def training(self) -> TrainingSettings:
@@ -105,12 +123,15 @@ class Result:
         metrics: For each function, variant and seed: the final training loss, the predictions at
             -far, -far/2, far/2 and far, and the largest absolute prediction between.
         predictions: For each function, variant and seed: x and prediction on a grid.
+        theory: What theory says of each function and variant (``theory.csv``): quantity, seed,
+            x, value; empty without overlays. See :mod:`farfield.studies.toy_theory`.
         record: Settings, versions and machine.
     """
 
     settings: Settings
     metrics: pd.DataFrame
     predictions: pd.DataFrame
+    theory: pd.DataFrame
     record: Mapping[str, object]
 
     def summary(self) -> pd.DataFrame:
@@ -156,6 +177,10 @@ class Result:
         """Inputs and the first seed's targets of each function."""
         x, targets = _data(self.settings)
         return {name: (x.numpy()[:, 0], y[0].numpy()[:, 0]) for name, y in targets.items()}
+
+    def claims(self) -> tuple[Claim, ...]:
+        """The paper's claims beside what was found."""
+        return toy_claims.claims(self)
 
     def story(self) -> Story:
         """The report's content."""
@@ -208,6 +233,7 @@ def run(
     members = [(name, seed) for name in FUNCTIONS for seed in range(settings.seeds)]
     y = torch.stack([targets[name][seed] for name, seed in members])
     metrics, predictions = pd.DataFrame(), pd.DataFrame()
+    theory = [pd.DataFrame(columns=toy_theory.COLUMNS)]
     with Steps(settings.epochs * len(compared), progress) as steps:
         for variant in compared:
             fleet = Fleet([_draw(settings, variant, seed).to(device) for _, seed in members])
@@ -227,13 +253,48 @@ def run(
                 [predictions, _predictions(variant, members, grid.numpy()[:, 0], on_grid)]
             )
             workspace.save(metrics, predictions)
+            if settings.overlays:
+                theory += _theory(settings, variant, fleet, members, workspace)
+    said = pd.concat([frame for frame in theory if len(frame)] or theory, ignore_index=True)
+    if workspace.folder is not None:
+        files.write_text(workspace.folder / THEORY, said.to_csv(index=False))
     workspace.finish()
     return Result(
         settings,
         metrics.reset_index(drop=True),
         predictions.reset_index(drop=True),
+        said,
         workspace.record,
     )
+
+
+def _theory(
+    settings: Settings,
+    variant: Variant,
+    fleet: Fleet,
+    members: list[tuple[str, int]],
+    workspace: Workspace,
+) -> list[pd.DataFrame]:
+    """What theory says of one variant, beside its trained networks on the same wide grid."""
+    end = _WIDE * max(map(abs, settings.interval))
+    grid = torch.linspace(-end, end, _WIDE_GRID)[:, None]
+    x, targets = _data(settings)
+    networks = dict(zip(members, fleet.networks(), strict=True))
+    chosen = {key: one for key, one in networks.items() if key[1] < settings.certified}
+
+    def exact() -> pd.DataFrame:
+        own = {name: y[0] for name, y in targets.items()}
+        network = _draw(settings, variant, 0)
+        try:
+            return toy_theory.exact(network, variant.key, x, own, grid, settings.ridge)
+        except UnsupportedOperation:  # BatchNorm has no such limit
+            return pd.DataFrame(columns=toy_theory.COLUMNS)
+
+    return [
+        toy_theory.trained(fleet.predict(grid).cpu()[:, :, 0], grid, members, variant.key),
+        workspace.part(f"exact-{variant.key}", exact),
+        workspace.part(f"proven-{variant.key}", lambda: toy_theory.proven(chosen, variant.key)),
+    ]
 
 
 def _variants(settings: Settings) -> tuple[Variant, ...]:

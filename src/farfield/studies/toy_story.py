@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from farfield.studies import toy_figures
+from farfield.studies.claims import claims_frame
+from farfield.studies.statistics import mean
 from farfield.studies.story import Figure, Story, Table
+from farfield.studies.toy_claims import SETTLED, theory_table
 from farfield.studies.variants import NORM_NAMES
 
 if TYPE_CHECKING:
     from farfield.studies.toy import Result
-
-# A norm is said to stop the growth if, while the distance doubles, the predictions of all networks
-# with it change less than this part of the standard network's change.
-_SETTLED = 0.1
 
 
 def story(result: Result) -> Story:
@@ -51,6 +52,7 @@ def story(result: Result) -> Story:
                 .map(lambda value: f"{value:.2f}")
                 .rename_axis(index="target function", columns=None),
             ),
+            *_theory_tables(result),
         ),
         figures=(
             Figure(
@@ -68,8 +70,9 @@ def story(result: Result) -> Story:
                 ),
                 size=(10.0, 6.0),
             ),
+            *_theory_figures(result),
         ),
-        remarks=(),
+        remarks=_remarks(result),
         notes=(
             f"Functions: sin(x), x and x squared on {settings.points} evenly spaced points from "
             f"{low:g} to {high:g}, noise of standard deviation {settings.noise_std:g}. The paper "
@@ -87,13 +90,90 @@ def story(result: Result) -> Story:
     )
 
 
+def _theory_tables(result: Result) -> tuple[Table, ...]:
+    claims = Table("The paper's claims.", claims_frame(result.claims()), prose=True)
+    if result.theory.empty:
+        return (claims,)
+    constants = theory_table(result)
+    labels = {variant.key: variant.label for variant in result.compared()}
+    far = result.predictions["x"].max()
+    at_far = result.metrics.assign(size=result.metrics["at_far"].abs())
+    sizes = at_far.groupby(["function", "variant"], sort=False)["size"]
+    rows = {}
+    for name, key in constants.index:
+        own = constants.loc[(name, key)].to_dict()
+        rows[f"{name}, {labels[key]}"] = {
+            f"trained: |f({far:g})|": str(mean(sizes.get_group((name, key)))),
+            "trained: largest found": _number(own.get("largest_found")),
+            "trained: proven bound": _number(own.get("proven")),
+            "infinite width: limit at -infinity": _number(own.get("limit_left")),
+            "infinite width: limit at infinity": _number(own.get("limit_right")),
+            "infinite width: bound": _number(own.get("certificate")),
+        }
+    numbers = Table(
+        "What theory says. Trained: proven bound of the first "
+        f"{result.settings.certified} of {result.settings.seeds} networks over every input, and "
+        "the largest output that a search found. Infinite width: the exact prediction's limits and "
+        "the bound of theorem 3.3 in its sharpest form. 'none': it grows, or nothing bounds it.",
+        pd.DataFrame(rows).T.rename_axis("function, network"),
+    )
+    return numbers, claims
+
+
+def _number(value: float | None) -> str:
+    if value is None or pd.isna(value):
+        return ""
+    return f"{value:.3g}" if abs(value) < float("inf") else "none"
+
+
+def _theory_figures(result: Result) -> tuple[Figure, ...]:
+    if result.theory.empty:
+        return ()
+    end = result.theory["x"].max()
+    return (
+        Figure(
+            "theory",
+            f"The same networks from {-end:g} to {end:g}, ten times the training interval (grey), "
+            "with what theory says. Coloured: trained networks, mean and 95 % confidence interval; "
+            "black, dashed: the exact prediction of infinite width; dotted at the sides: its "
+            "limits; blue-grey band: its bound over every input (theorem 3.3); thick lines at top "
+            "and bottom: the proven bound of the trained network. The vertical axis is linear up "
+            "to twice the largest target and logarithmic beyond.",
+            functools.partial(
+                toy_figures.theory,
+                frame=result.theory,
+                constants=theory_table(result),
+                compared=result.compared(),
+                interval=result.settings.interval,
+                training_points=result.training_points(),
+            ),
+            size=(11.0, 7.5),
+        ),
+    )
+
+
+def _remarks(result: Result) -> tuple[str, ...]:
+    if result.theory.empty:
+        return ()
+    constants = theory_table(result)
+    if "certificate" not in constants:
+        return (f"{NORM_NAMES[result.settings.norm]} has no infinite-width limit.",)
+    ridges = constants["ridge"]
+    if (ridges == 0).all():
+        return ()
+    return (
+        f"{int((ridges > 0).sum())} of {len(ridges)} exact kernel matrices are singular in float64 "
+        f"(points on a line); {result.settings.ridge:g} was added to their diagonals.",
+    )
+
+
 def _answer(result: Result) -> str:
     """The verdict in a sentence or two, from the change far away and from |f(far)|."""
     settings = result.settings
     norm, far = NORM_NAMES[settings.norm], settings.far
     growth = result.growth()
     standard, normed = growth["Standard"], growth.drop(columns="Standard")
-    still = int((normed.max(axis=1) < _SETTLED * standard).sum())
+    still = int((normed.max(axis=1) < SETTLED * standard).sum())
     if still == len(normed):
         verdict = f"Yes: one {norm} stops the growth"
     elif still == 0:

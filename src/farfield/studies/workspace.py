@@ -9,7 +9,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ REPORT = "report.html"
 CERTIFICATE = "certificate.json"
 PREDICTED = "predictions.csv"
 LIMITS = "limits.csv"
+THEORY = "theory.csv"
 FIGURES = "figures"
 _OWN_FILES = (
     METRICS,
@@ -36,9 +37,10 @@ _OWN_FILES = (
     CERTIFICATE,
     PREDICTED,
     LIMITS,
+    THEORY,
     SETTINGS,
 )  # the record goes last when removed
-_OWN_FOLDERS = {CHECKPOINTS: (".pt",), FIGURES: (".png", ".svg")}
+_OWN_FOLDERS = {CHECKPOINTS: (".pt", ".parquet"), FIGURES: (".png", ".svg")}
 _LIBRARIES = (
     *("farfield", "torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib"),
     *("xgboost", "xgboost-cpu", "scikit-learn", "statsmodels"),
@@ -133,6 +135,36 @@ class Workspace:
             return None
         files.make_folder(self.folder / CHECKPOINTS)
         return Checkpoint(self.folder / CHECKPOINTS / f"{name}.pt")
+
+    def part(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table that is computed once: a resumed run reads it.
+
+        Args:
+            name: Name of the table, unique in the run.
+            compute: Computes it.
+
+        Returns:
+            The table.
+
+        Raises:
+            DataError: What an earlier run has written cannot be read.
+        """
+        if self.folder is None:
+            return compute()
+        path = self.folder / CHECKPOINTS / f"{name}.parquet"
+        if path.exists():
+            try:
+                return pd.read_parquet(path)
+            except (OSError, ValueError) as error:
+                raise DataError(
+                    f"{path} cannot be read ({type(error).__name__}); remove it, and it is "
+                    "computed again."
+                ) from error
+        frame = compute()
+        content = io.BytesIO()
+        frame.to_parquet(content, index=False)
+        files.write_bytes(path, content.getvalue())
+        return frame
 
     def save(self, metrics: pd.DataFrame, predictions: pd.DataFrame) -> None:
         """Write the results so far; called whenever a part of the study is finished.

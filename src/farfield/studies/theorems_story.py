@@ -1,0 +1,133 @@
+"""The report of the theorems: claims, tables and figures."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from farfield.studies import (
+    theorem_bounds,
+    theorem_bypass,
+    theorem_constants,
+    theorem_growth,
+    theorems_figures,
+)
+from farfield.studies.claims import claims_frame
+from farfield.studies.measured import by_case
+from farfield.studies.story import Figure, Story, Table
+
+if TYPE_CHECKING:
+    from farfield.studies.theorems import Result
+
+
+def story(result: Result) -> Story:
+    """The report's content.
+
+    Args:
+        result: What was measured.
+
+    Returns:
+        Question, answer, tables and figures.
+    """
+    claims = result.claims()
+    kept = [claim for claim in claims if claim.agrees]
+    against = ", ".join(claim.item for claim in claims if not claim.agrees)
+    frame = claims_frame(claims)
+    return Story(
+        title="The theorems of the paper as experiments",
+        question="What do the theorems say in numbers, and do the numbers agree?",
+        answer=f"{len(kept)} of {len(claims)} claims agree with what was computed"
+        + (f"; not: {against}." if against else "."),
+        tables=(
+            Table("Agreement.", frame[["ours", "agree"]], prose=True),
+            Table("Each claim in full.", frame, prose=True),
+            Table(
+                "Theorem 3.2: C, proven over all inputs, by depth and place of LayerNorm (ReLU, "
+                "sigma_b squared = 0.01).",
+                theorem_constants.largest_table(result.of(theorem_constants.LARGEST)),
+            ),
+            Table(
+                "Theorem 3.3: two hidden layers of ReLU, LayerNorm first. The forms are explained "
+                "in docs/regression.md; C M / (lambda n) is no bound.",
+                theorem_bounds.table(result.of(theorem_bounds.ITEM)),
+            ),
+            Table(
+                "Theorem C.1: relative variation of Theta(x, x) over inputs of all sizes, and of "
+                "Theta(x, x') over pairs of equal soft-cosine. The last two networks do not begin "
+                "with Linear and LayerNorm.",
+                _scientific(by_case(result.of(theorem_constants.CONSTANT))).rename_axis("network"),
+            ),
+            Table(
+                "Activations: degree of Theta(x, x) in |x| from 100 to 1000, by the place of "
+                "LayerNorm.",
+                by_case(result.of(theorem_constants.ACTIVATIONS))
+                .map(lambda value: f"{abs(round(value, 4)):.4g}")
+                .rename_axis(index="activation", columns=None),
+            ),
+            Table(
+                "Proposition 3.4: x squared, learned without LayerNorm, then the same function by "
+                "networks with LayerNorm and two constant channels of 1 / eps and -1 / eps.",
+                theorem_bypass.table(result.of(theorem_bypass.ITEM)),
+            ),
+        ),
+        figures=_figures(result),
+        remarks=(),
+        notes=(
+            "Networks are those of the paper's theory: NTK parametrisation, sigma_b squared = "
+            "0.01, LayerNorm before the activation, without gain, bias and eps; in proposition "
+            "3.4 PyTorch's LayerNorm with gain 1 and bias 0.",
+            "Theorem 3.1: 5 inputs in the positive quadrant, targets between 0.5 and 1.5, along "
+            "the diagonal.",
+            "C is proven by interval arithmetic over all inputs (docs/regression.md), not sampled.",
+        ),
+        source=(
+            "Ziomek, Whittle and Osborne, Just One Layer Norm Guarantees Stable Extrapolation "
+            "(NeurIPS 2025), sections 3 and C. The closed form of C, the construction of "
+            "proposition 3.4 with an exact mean and the targets without growth are farfield's."
+        ),
+        rerun=f"farfield.studies.theorems.run(farfield.studies.theorems.{result.settings!r})",
+    )
+
+
+def _scientific(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.map("{:.0e}".format).rename_axis(columns=None)
+
+
+def _figures(result: Result) -> tuple[Figure, ...]:
+    return (
+        Figure(
+            "growth",
+            "Theorem 3.1: the prediction of the converged network of infinite width without "
+            "LayerNorm, along the diagonal of the plane; 5 training points lie within 2.8 of the "
+            "origin. Both axes are logarithmic.",
+            functools.partial(
+                theorems_figures.curves,
+                frame=result.of(theorem_growth.ITEM).dropna(subset="x"),
+                label="|f(x)|",
+            ),
+            size=(6.0, 3.8),
+        ),
+        Figure(
+            "bounds",
+            "Theorem 3.3: the three forms of the bound and the largest |f(x)| that was found, "
+            "against the number of training points. Both axes are logarithmic.",
+            functools.partial(
+                theorems_figures.bounds, frame=by_case(result.of(theorem_bounds.ITEM))
+            ),
+            size=(9.0, 4.0),
+        ),
+        Figure(
+            "bypass",
+            "Proposition 3.4: |f(x)| of a trained network without LayerNorm, and of networks with "
+            "LayerNorm that are bypassed by two constant channels 1 / eps and -1 / eps (training "
+            "losses in the table). Both axes are logarithmic.",
+            functools.partial(
+                theorems_figures.curves,
+                frame=result.of(theorem_bypass.ITEM).dropna(subset="x"),
+                label="|f(x)|",
+            ),
+            size=(7.2, 4.2),
+        ),
+    )
