@@ -17,7 +17,7 @@ from farfield.empirical.workspace import Workspace
 
 _FEW = 2**11  # parameters with fewer entries are put together into one product
 _PARTS = 8  # strips of a symmetric matrix; those below the diagonal are left out
-_STRIP = 64  # least rows of such a strip
+_STRIP = 128  # least rows of such a strip
 
 
 @dataclass

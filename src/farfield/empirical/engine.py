@@ -308,7 +308,7 @@ class Engine:
         shape = self.mode.shape(rows, columns, left.outputs)
         if self.mode.kind == "diagonal":
             shape = (left.outputs, rows, columns)
-        return torch.zeros(shape, dtype=left.like.dtype, device=left.like.device)
+        return fresh(shape, left.like).zero_()
 
     def _finished(self, values: Tensor, same: bool, outputs: int) -> Tensor:
         if self.mode.kind == "mean":
@@ -330,10 +330,13 @@ class Engine:
 def mirror(matrices: Tensor) -> None:
     """Copy what is above the diagonal of (..., n, n) below it, block by block."""
     n = matrices.shape[-1]
+    order = torch.arange(min(n, _BLOCK), device=matrices.device)
+    above = order.unsqueeze(1) <= order
     for start in range(0, n, _BLOCK):
         rows = slice(start, start + _BLOCK)
         block = matrices[..., rows, rows]
-        block.copy_(block.triu() + block.triu(1).mT)
+        size = block.shape[-1]
+        block.copy_(block.where(above[:size, :size], block.mT))
         matrices[..., start + _BLOCK :, rows] = matrices[..., rows, start + _BLOCK :].mT
 
 
