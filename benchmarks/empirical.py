@@ -25,8 +25,7 @@ from torch.func import functional_call, jacrev, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 import farfield as ff
-from farfield.empirical.contraction import Contraction, Pair
-from farfield.empirical.memory import scratch_of
+from farfield.empirical.costs import Pair, clusters, costs
 from peer_kernels import forget_peak, memory
 
 HERE = Path(__file__).parent
@@ -126,19 +125,33 @@ def tutorial(model: nn.Module, x: Tensor, kind: str) -> Tensor:
 
 def floor(model: nn.Module, x: Tensor, kind: str) -> tuple[float, float]:
     """Operations of the passes through the model and of the products, in 10^9."""
-    kernel = ff.empirical_ntk(model, outputs=kind)
-    engine = kernel._engine
+    engine = ff.empirical_ntk(model, outputs=kind)._engine
+    engine.gradients(x[:4])  # what is learnt once
     with FlopCounterMode(display=False) as counter:
         block = engine.gradients(x)
     passes = counter.get_total_flops()
     products = 0.0
-    like = block.like
-    way = Contraction(like, engine.mode.kind, scratch_of(engine.budget), True)
     for names in block.block.plan.units:
-        with torch.no_grad():
-            pairs = [Pair(factor, factor) for factor in map(block.factor, names)]
-        products += way.operations(pairs)
+        for cluster in clusters([Pair(f, f) for f in map(block.factor, names)]):
+            first, second = costs(cluster, engine.mode.kind, True)
+            gram, dense = costs(cluster, engine.mode.kind, True, counted=False)
+            products += 2 * (gram if first <= second else dense)
     return passes / 1e9, products / 1e9
+
+
+def tutorial_operations(model: nn.Module, x: Tensor, kind: str) -> float:
+    """Operations of vmap of jacrev and of the products of its Jacobians, in 10^9."""
+    with FlopCounterMode(display=False) as counter:
+        outputs = model(x[:1])
+    forward = counter.get_total_flops()
+    parameters = list(model.parameters())
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(outputs[0, 0], parameters)
+    samples, directions = len(x), outputs.shape[1]
+    pairs = (samples * directions) ** 2 if kind == "full" else samples**2 * directions
+    entries = sum(parameter.numel() for parameter in parameters)
+    passes = samples * (forward + directions * counter.get_total_flops())
+    return float(passes + 2 * entries * pairs) / 1e9
 
 
 def gemm_rate(seconds: float = 0.5) -> float:
@@ -153,14 +166,14 @@ def gemm_rate(seconds: float = 0.5) -> float:
     return best
 
 
-def measure(contender: str, case: str, repeats: int) -> dict[str, Any]:
+def measure(contender: str, case: str, repeats: int, budget: str) -> dict[str, Any]:
     """Best time and peak of memory in this process."""
     make, shape, kind = CASES[case]
     torch.manual_seed(0)
     model, x = make(), torch.randn(*shape)
     call: Callable[[], Tensor]
     if contender == "farfield":
-        kernel = ff.empirical_ntk(model, outputs=kind)
+        kernel = ff.empirical_ntk(model, outputs=kind, memory=budget)
         call = lambda: kernel(x)  # noqa: E731
     else:
         call = lambda: tutorial(model, x, kind)  # noqa: E731
@@ -179,6 +192,7 @@ def measure(contender: str, case: str, repeats: int) -> dict[str, Any]:
         passes, products = floor(model, x, kind)
         rate = gemm_rate()
         found |= {"passes": passes, "products": products, "rate": rate}
+        found["tutorial"] = tutorial_operations(model, x, kind)
     return found
 
 
@@ -202,11 +216,12 @@ def compare(arguments: argparse.Namespace) -> None:
     """All contenders on all cases, taking turns."""
     for case in arguments.cases:
         sizes = ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
+        options = [*sizes, "--memory", arguments.memory]
         best: dict[str, dict[str, Any]] = {}
         for _ in range(arguments.rounds):
             for contender in ("farfield", "tutorial"):
-                line = [sys.executable, __file__, "--contender", contender, "--case", case, *sizes]
-                found = run(line, arguments.threads)
+                line = [sys.executable, __file__, "--contender", contender, "--case", case]
+                found = run([*line, *options], arguments.threads)
                 if found and found["seconds"] < best.get(contender, found)["seconds"] + 1e-9:
                     best[contender] = found
             if arguments.peer_python and case in WITH_PEER:
@@ -235,7 +250,11 @@ def show(case: str, best: dict[str, dict[str, Any]]) -> None:
     share = work / own["rate"] / own["seconds"]
     print(
         f"  operations: {own['passes']:.2f} e9 forwards and backwards, {own['products']:.2f} e9 in "
-        f"products; at {own['rate']:.0f} e9/s {work / own['rate']:.4f} s: {share:.0%} of the floor"
+        f"products; at {own['rate']:.0f} e9/s {work / own['rate']:.4f} s: {share:.0%} of that rate"
+    )
+    print(
+        f"  the tutorial: {own['tutorial']:.2f} e9 operations, {own['tutorial'] / work:.1f} times "
+        f"as many; {own['tutorial'] / own['passes']:.1f} times those of the passes alone"
     )
 
 
@@ -271,17 +290,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs in each process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each contender")
     parser.add_argument("--peer-python", help="Python with neural-tangents; without it, no peer")
-    parser.add_argument("--no-scaling", action="store_true")
+    parser.add_argument("--memory", default="2GB", help="farfield's budget")
+    parser.add_argument("--costs", action="store_true", help="only time against sizes of an MLP")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.contender:
-        print(json.dumps(measure(arguments.contender, arguments.case, arguments.repeats)))
+        task = arguments.contender, arguments.case
+        print(json.dumps(measure(*task, arguments.repeats, arguments.memory)))
+        return
+    if arguments.costs:
+        scaling()
         return
     compare(arguments)
-    if not arguments.no_scaling:
-        scaling()
 
 
 if __name__ == "__main__":

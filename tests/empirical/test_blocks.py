@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from zoo import make
 
 import farfield as ff
-from farfield.empirical import kernel as kernel_module
+from farfield.empirical import fill as fill_module
 from farfield.empirical.memory import Need, block_side, parse_memory
 
 
@@ -21,7 +21,7 @@ def test_blocks_do_not_matter(name, outputs, side, monkeypatch) -> None:
     model, inputs = make(name)
     kernel = ff.empirical_ntk(model, outputs=outputs)
     whole, own = kernel(inputs), kernel.diagonal(inputs)
-    monkeypatch.setattr(kernel_module, "block_side", lambda *_: side)
+    monkeypatch.setattr(fill_module, "block_side", lambda *_: side)
     fresh = ff.empirical_ntk(model, outputs=outputs)
     scale = whole.abs().max().item()
     for found in (fresh(inputs), fresh(inputs, inputs.clone())):
@@ -70,7 +70,7 @@ def test_loaders(monkeypatch) -> None:
     kernel = ff.empirical_ntk(model)
     labelled = ff.empirical_ntk(model, from_batch=lambda batch: batch[0])
     for side in (3, 4, 5, 100):
-        monkeypatch.setattr(kernel_module, "block_side", lambda *_, side=side: side)
+        monkeypatch.setattr(fill_module, "block_side", lambda *_, side=side: side)
         loaders = [
             (kernel, DataLoader(TensorDataset(points), batch_size=4)),
             (kernel, DataLoader(Stream(points), batch_size=7)),

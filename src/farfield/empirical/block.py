@@ -83,6 +83,7 @@ class Block:
     signals: Mapping[int, Tensor]
     samples: int
 
+    @torch.no_grad()
     def factor(self, name: str) -> Factor | None:
         """The gradients of every sample with respect to a parameter.
 
@@ -110,6 +111,7 @@ class Block:
             parts.append(factor)
         return combined(parts)
 
+    @torch.no_grad()
     def leaf_gradients(self, name: str) -> Tensor:
         """The same written out, (n, directions, entries), in the order of the parameter."""
         parts = []
@@ -128,8 +130,7 @@ class Block:
         number, output = use.source.place
         shape = self.graph.shapes(number)[output]
         layout, signal = self.plan.layouts[use.node], self.signals[use.node]
-        with torch.no_grad():
-            return rule(Case(node, use.position, shape, layout, self.samples, signal))
+        return rule(Case(node, use.position, shape, layout, self.samples, signal))
 
     def _at_leaf(self, factor: Factor, use: Use, name: str) -> Factor:
         """From gradients with respect to a source to those with respect to a parameter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from farfield.empirical.block import Block, Plan, signals_at
-from farfield.empirical.contraction import Contraction, Pair, clusters
+from farfield.empirical.contraction import Contraction
+from farfield.empirical.costs import Pair, clusters
 from farfield.empirical.factors import Dense, Factor
 from farfield.empirical.forward import Forward, check_model, full_precision
 from farfield.empirical.graph import graph_of
@@ -19,8 +21,10 @@ from farfield.empirical.outputs import Mode
 from farfield.empirical.own import Own
 from farfield.empirical.plan import SAMPLES, learn
 from farfield.empirical.slow import slow_gradients
+from farfield.empirical.workspace import fresh
 from farfield.errors import RangeError, SettingsError
 
+_BLOCK = 256  # side of the blocks that a symmetric matrix is completed in
 Groups = Mapping[str, Sequence[str]]
 """Name of a kernel -> the parameters that it is of."""
 
@@ -178,7 +182,8 @@ class Engine:
                 self._diagonal(values).copy_(self._averaged(own.total, left.outputs))
             found[group] = values
         for values in found.values():
-            if not bool(values.isfinite().all()):
+            # A sum is finite only if all numbers are, and takes a single pass.
+            if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):
                 raise RangeError(
                     f"The kernel grows beyond the range of {values.dtype}, or the model's "
                     "gradients are not finite. Scale the inputs, or use model.double()."
@@ -264,6 +269,8 @@ class Engine:
         if self.mode.kind == "full":
             pair *= block.directions**2
         signals = block.directions * (plan.signal_bytes + slow)
+        if block.directions > 1:
+            signals += plan.signal_bytes  # of one direction, until they stand beside the others
         need = Need(plan.graph_bytes, signals, plan.value_bytes, pair * len(self.groups))
         return Size(need, block.outputs, block.like[:0])
 
@@ -294,7 +301,7 @@ class Engine:
                 if node not in found:
                     # The directions of a sample side by side: products want them so.
                     rows, *rest = signal.shape or (1,)
-                    empty = signal.new_empty((rows, len(cotangents), *rest)).transpose(0, 1)
+                    empty = fresh((rows, len(cotangents), *rest), signal).transpose(0, 1)
                     found[node] = empty if signal.ndim else empty.squeeze(1)
                 found[node][direction] = signal
         return found
@@ -304,22 +311,15 @@ class Engine:
         shape = self.mode.shape(rows, columns, left.outputs)
         if self.mode.kind == "diagonal":
             shape = (left.outputs, rows, columns)
-        return torch.zeros(shape, dtype=left.like.dtype, device=left.like.device)
-
-    def _ordered(self, values: Tensor) -> Tensor:
-        return values.permute(1, 2, 0) if self.mode.kind == "diagonal" else values
+        return fresh(shape, left.like).zero_()
 
     def _finished(self, values: Tensor, same: bool, outputs: int) -> Tensor:
         if self.mode.kind == "mean":
-            values = values / outputs
+            values /= outputs
         if same:
-            square = values
-            if self.mode.kind == "full":
-                side = values.shape[0] * values.shape[1]
-                square = values.reshape(side, side)
-            square = square.triu() + square.triu(1).mT
-            values = square.view(values.shape)
-        return self._ordered(values)
+            full = self.mode.kind == "full"
+            mirror(values.flatten(2).flatten(0, 1) if full else values)
+        return values.permute(1, 2, 0) if self.mode.kind == "diagonal" else values
 
     def _diagonal(self, values: Tensor) -> Tensor:
         """The entries of pairs of equal samples: (n,), (n, o) or (n, o, o)."""
@@ -328,6 +328,19 @@ class Engine:
         if self.mode.kind == "diagonal":
             return values.diagonal(dim1=0, dim2=1).T
         return values.diagonal()
+
+
+def mirror(matrices: Tensor) -> None:
+    """Copy what is above the diagonal of (..., n, n) below it, block by block."""
+    n = matrices.shape[-1]
+    order = torch.arange(min(n, _BLOCK), device=matrices.device)
+    above = order.unsqueeze(1) <= order
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        block = matrices[..., rows, rows]
+        size = block.shape[-1]
+        block.copy_(block.where(above[:size, :size], block.mT))
+        matrices[..., start + _BLOCK :, rows] = matrices[..., rows, start + _BLOCK :].mT
 
 
 def _units(left: Gradients, right: Gradients, members: Sequence[str]) -> list[list[str]]:

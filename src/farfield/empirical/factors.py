@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from farfield.empirical.workspace import Take, fresh
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -75,15 +77,21 @@ class Outer:
         """The gradients of some rows of the parameter."""
         return replace(self, signals=self.signals[..., rows])
 
-    def dense(self) -> Tensor:
-        """(n, directions, entries)."""
+    def untransposed(self) -> Outer:
+        """The same with the entries in the order (groups, rows, columns)."""
+        return replace(self, transposed=False)
+
+    def dense(self, take: Take = fresh) -> Tensor:
+        """(n, directions, entries), in memory that is taken where many numbers are."""
         n, directions, groups, positions, rows = self.signals.shape
         if self.values is None:
             return self.signals.sum(3).reshape(n, directions, -1)
         # All directions in one product: what went into a layer is the same for them.
         stacked = self.signals.permute(0, 2, 1, 4, 3)
         left = stacked.reshape(n * groups, directions * rows, positions)
-        product = left @ self.values.flatten(0, 1)
+        right = self.values.flatten(0, 1)
+        product = take((len(left), directions * rows, self.columns), left)
+        torch.bmm(left, right, out=product)
         product = product.view(n, groups, directions, rows, self.columns).transpose(1, 2)
         return (product.mT if self.transposed else product).reshape(n, directions, -1)
 

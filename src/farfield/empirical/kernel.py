@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from farfield.empirical.contraction import Contraction, Pair
-from farfield.empirical.engine import Engine, Size
+from farfield.empirical.choice import ALL, ParameterChoice, chosen, groups_of
+from farfield.empirical.contraction import Contraction
+from farfield.empirical.costs import Pair
+from farfield.empirical.engine import Engine
+from farfield.empirical.fill import diagonals, fill
 from farfield.empirical.forward import Forward, check_model
 from farfield.empirical.inputs import Inputs
-from farfield.empirical.memory import block_side, parse_memory, scratch_of
+from farfield.empirical.memory import parse_memory, scratch_of
 from farfield.empirical.outputs import OutputChoice, Outputs, mode_of
-from farfield.empirical.plan import SAMPLES
 from farfield.empirical.streams import Data, Stream, TakeInputs, stream
 from farfield.empirical.weights import Parameterization, VarianceChoice, kernel_weights
-from farfield.errors import SettingsError
 from farfield.kernel import Kernel, Output
-
-ParameterChoice = str | Sequence[str] | Callable[[str, Tensor], bool] | None
-"""Names or beginnings of names, or a function of a parameter's name and value."""
-
-_ALL = ""
 
 
 class EmpiricalNTKs:
@@ -59,11 +54,11 @@ class EmpiricalNTKs:
             UnsupportedOperation: The outputs of one input depend on others.
         """
         second = None if x2 is None or x2 is x1 else self._stream(x2)
-        return _fill(self._engine, self._stream(x1), second, out)
+        return fill(self._engine, self._stream(x1), second, out)
 
     def diagonal(self, x: Data) -> dict[str, Tensor]:
         """The kernels of every input with itself, by name."""
-        return _diagonals(self._engine, self._stream(x))
+        return diagonals(self._engine, self._stream(x))
 
     def _stream(self, data: Data) -> Stream:
         return stream(data, self._take, self._device)
@@ -100,8 +95,8 @@ class EmpiricalNTK(Kernel):
                 random.
         """
         first, second = self._stream(x1), None if x2 is None or x2 is x1 else self._stream(x2)
-        outs = None if out is None else {_ALL: out}
-        return _fill(self._engine, first, second, outs)[_ALL]
+        outs = None if out is None else {ALL: out}
+        return fill(self._engine, first, second, outs)[ALL]
 
     def diagonal(self, x: Data) -> Tensor:
         """The kernel of every input with itself, without the matrix.
@@ -112,7 +107,7 @@ class EmpiricalNTK(Kernel):
         Returns:
             (n,); (n, o) for ``outputs="diagonal"``, (n, o, o) for ``"full"``.
         """
-        return _diagonals(self._engine, self._stream(x))[_ALL]
+        return diagonals(self._engine, self._stream(x))[ALL]
 
     @torch.no_grad()
     def explain(self, x: Inputs) -> list[Contracted]:
@@ -273,117 +268,7 @@ def engine_of(
     """Check a model and what is wanted of it; the arguments are those of :func:`empirical_ntk`."""
     check_model(model)
     mode = mode_of(outputs)
-    chosen = _chosen(model, parameters)
-    factors = dict.fromkeys(chosen, 1.0) if weights is None else weights
-    groups = _groups(list(chosen), by)
-    return Engine(Forward(model, output), chosen, factors, mode, groups, parse_memory(memory))
-
-
-def _chosen(model: nn.Module, choice: ParameterChoice) -> dict[str, Tensor]:
-    """The parameters that count, in the order of the model."""
-    everything: dict[str, Tensor] = dict(model.named_parameters())
-    wanted = {name: p for name, p in everything.items() if p.requires_grad}
-    if callable(choice):
-        wanted = {name: p for name, p in wanted.items() if choice(name, p)}
-    elif choice is not None:
-        starts = [choice] if isinstance(choice, str) else list(choice)
-        for start in starts:
-            if not any(_begins(name, start) for name in everything):
-                raise SettingsError(
-                    f"parameters names {start!r}, but the model has no such parameter or module; "
-                    f"its parameters are {', '.join(everything) or 'none'}."
-                )
-        wanted = {n: p for n, p in wanted.items() if any(_begins(n, start) for start in starts)}
-    if not wanted:
-        raise SettingsError(
-            "No parameter is left to count: the model has none with requires_grad=True"
-            + (" that parameters=... leaves over." if choice is not None else ".")
-        )
-    return wanted
-
-
-def _begins(name: str, start: str) -> bool:
-    return name == start or name.startswith(f"{start}.")
-
-
-def _groups(names: Sequence[str], by: str | None) -> dict[str, list[str]]:
-    if by is None:
-        return {_ALL: list(names)}
-    if by == "parameter":
-        return {name: [name] for name in names}
-    if by == "module":
-        groups: dict[str, list[str]] = {}
-        for name in names:
-            groups.setdefault(name.rpartition(".")[0], []).append(name)
-        return groups
-    raise SettingsError(f"by is {by!r}; choose 'parameter', 'module' or None.")
-
-
-def _fill(
-    engine: Engine, first: Stream, second: Stream | None, outs: Mapping[str, Output] | None
-) -> dict[str, Tensor]:
-    """All kernels between two streams of samples, block by block."""
-    other = first if second is None else second
-    n1, n2 = len(first), len(other)
-    side, start = _start(engine, first, other)
-    shape = engine.mode.shape(n1, n2, start.outputs)
-    targets = {
-        name: _target(outs.get(name) if outs else None, shape, start.like) for name in engine.groups
-    }
-    kept = None
-    for rows, inputs in first.blocks(side):
-        left = engine.gradients(inputs)
-        if second is None:
-            _write(targets, engine.tile(left, left), rows, rows)
-            for columns, more in first.blocks(side, rows.stop):
-                tiles = engine.tile(left, engine.gradients(more))
-                _write(targets, tiles, rows, columns)
-                _write(targets, {n: _mirrored(t, engine) for n, t in tiles.items()}, columns, rows)
-            continue
-        for columns, more in other.blocks(side):
-            right = kept or engine.gradients(more)
-            kept = right if n2 <= side else None
-            _write(targets, engine.tile(left, right), rows, columns)
-    return targets
-
-
-def _diagonals(engine: Engine, data: Stream) -> dict[str, Tensor]:
-    side, _ = _start(engine, data, data)
-    parts = [engine.own(engine.gradients(inputs)) for _, inputs in data.blocks(side)]
-    return {name: torch.cat([part[name] for part in parts]) for name in engine.groups}
-
-
-def _start(engine: Engine, first: Stream, other: Stream) -> tuple[int, Size]:
-    """The number of samples of a block, and what the kernel is made of."""
-    for _, inputs in first.blocks(SAMPLES):
-        size = engine.size(inputs)
-        longest = max(len(first), len(other))
-        return block_side(size.need, engine.budget, longest), size
-    raise SettingsError("There are no inputs; a kernel needs at least one.")
-
-
-def _write(
-    targets: Mapping[str, Tensor], tiles: Mapping[str, Tensor], rows: slice, columns: slice
-) -> None:
-    for name, tile in tiles.items():
-        if tile.ndim == 4:
-            targets[name][rows, :, columns] = tile
-        else:
-            targets[name][rows, columns] = tile
-
-
-def _mirrored(tile: Tensor, engine: Engine) -> Tensor:
-    """The tile of exchanged rows and columns."""
-    return tile.permute(2, 3, 0, 1) if engine.mode.kind == "full" else tile.transpose(0, 1)
-
-
-def _target(out: Output | None, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    if out is None:
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
-    target = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
-    if target.shape != shape or target.dtype != like.dtype:
-        raise SettingsError(
-            f"out has shape {tuple(target.shape)} and dtype {target.dtype}; it must have "
-            f"{shape} and {like.dtype}, as the kernel has."
-        )
-    return target
+    counted = chosen(model, parameters)
+    factors = dict.fromkeys(counted, 1.0) if weights is None else weights
+    groups = groups_of(list(counted), by)
+    return Engine(Forward(model, output), counted, factors, mode, groups, parse_memory(memory))

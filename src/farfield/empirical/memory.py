@@ -53,7 +53,7 @@ class Need:
 
 
 def block_side(need: Need, budget: int, samples: int) -> int:
-    """Samples of a block, so that two blocks and what is between them fit a budget.
+    """Samples of a block, so that all samples in one, or two blocks, fit a budget.
 
     Args:
         need: What blocks take.
@@ -64,6 +64,10 @@ def block_side(need: Need, budget: int, samples: int) -> int:
         At least 1: a single sample is never divided.
     """
     room = budget - scratch_of(budget)
+    # A single graph, and of the gradients that run through it those of a few layers at a time.
+    whole = 1.25 * need.graph + need.signals + 2 * need.values
+    if samples * whole + 3 * samples**2 * need.pair <= room:
+        return samples
     # Two graphs are alive, and while one is run backwards, gradients as large as it.
     each = 3 * need.graph + 2 * need.signals + 2 * need.values
     side = max(1, int(min(samples, room / max(each, 1.0))))

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
+from farfield.empirical.choice import ParameterChoice
 from farfield.empirical.engine import Engine
 from farfield.empirical.forward import full_precision
 from farfield.empirical.inputs import Inputs, count, rows_of
-from farfield.empirical.kernel import ParameterChoice, engine_of
+from farfield.empirical.kernel import engine_of
 from farfield.empirical.memory import block_side
 from farfield.empirical.outputs import OutputChoice
 from farfield.empirical.streams import stream

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from farfield.empirical.factors import Factor, Outer
 from farfield.empirical.outputs import Kind
+from farfield.empirical.workspace import Take, Workspace, fresh
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Own:
         if isinstance(factor, Outer) and self.by_gram(factor):
             self.total += weight * self._by_gram(factor)
             return
-        for part in parts_of(factor, self.scratch):
+        plain = factor.untransposed() if isinstance(factor, Outer) else factor
+        for part in parts_of(plain, self.scratch, take=Workspace().of("gradients")):
             self.add_part(part, weight)
 
     def add_part(self, gradients: Tensor, weight: float) -> None:
@@ -64,6 +66,11 @@ class Own:
 
     def _by_gram(self, factor: Outer) -> Tensor:
         n, outputs, groups, positions, _ = factor.signals.shape
+        if positions == 1 and self.kind != "full":
+            squares = _squares(factor.signals[:, :, :, 0])  # (n, o, g)
+            if factor.values is not None:
+                squares *= _squares(factor.values[:, :, 0]).unsqueeze(1)
+            return squares.sum(2) if self.kind == "diagonal" else squares.sum((1, 2))
         numbers = groups * positions**2 * (1 + outputs) * factor.signals.element_size()
         step = max(1, self.scratch // (2 * numbers))
         found = []
@@ -84,6 +91,11 @@ class Own:
         return torch.cat(found)
 
 
+def _squares(vectors: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return norms.square()
+
+
 def part_rows(factor: Outer, scratch: int) -> int:
     """How many rows of a parameter are written out at a time."""
     n, directions, groups = factor.signals.shape[:3]
@@ -91,13 +103,16 @@ def part_rows(factor: Outer, scratch: int) -> int:
     return max(1, min(factor.rows, scratch // max(1, 2 * row)))
 
 
-def parts_of(factor: Factor, scratch: int, rows: int | None = None) -> Iterator[Tensor]:
+def parts_of(
+    factor: Factor, scratch: int, rows: int | None = None, take: Take = fresh
+) -> Iterator[Tensor]:
     """Written-out gradients, some rows of the parameter at a time.
 
     Args:
         factor: The gradients.
         scratch: Bytes for them and for what is made of them.
         rows: Rows at a time; as many as there is room for when ``None``.
+        take: Memory for them, valid until the next are taken.
 
     Yields:
         (n, directions, entries) of some entries.
@@ -107,4 +122,4 @@ def parts_of(factor: Factor, scratch: int, rows: int | None = None) -> Iterator[
         return
     step = part_rows(factor, scratch) if rows is None else rows
     for start in range(0, factor.rows, step):
-        yield factor.part(slice(start, start + step)).dense()
+        yield factor.part(slice(start, start + step)).dense(take)

@@ -1,0 +1,96 @@
+"""Products of Gram matrices: of what went into linear maps, and of what came back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from farfield.empirical.costs import Pair
+from farfield.empirical.factors import Factor, Lookup, Outer, signals_of
+from farfield.empirical.workspace import Take
+
+
+def full_single(values: Tensor | float, first: Tensor, second: Tensor) -> Tensor:
+    """(n1, o, n2, o) of a map at one position."""
+    n1, outputs, groups = first.shape[:3]
+    n2 = second.shape[0]
+    product = (
+        first.movedim(2, 0).reshape(groups, n1 * outputs, -1)
+        @ second.movedim(2, 0).reshape(groups, n2 * outputs, -1).mT
+    )
+    product = product.view(groups, n1, outputs, n2, outputs)
+    product *= values if isinstance(values, float) else values.view(groups, n1, 1, n2, 1)
+    return product[0] if groups == 1 else product.sum(0)
+
+
+def written_full(
+    target: Tensor, values: Tensor | float, first: Tensor, second: Tensor, take: Take
+) -> None:
+    """Add the kernel of a map at several positions, one direction of the rows at a time.
+
+    Args:
+        target: Where to add, (n1, o, n2, o).
+        values: Gram matrices of what went in, (groups, n1 t1, n2 t2).
+        first: Signals of the rows, (n1, o, groups, t1, rows).
+        second: Signals of the columns.
+        take: Memory for an intermediate array.
+    """
+    n1, outputs, groups, t1, rows = first.shape
+    n2, t2 = second.shape[0], second.shape[3]
+    if isinstance(values, float):
+        values = first.new_full((groups, n1 * t1, n2 * t2), values)
+    turned = values.view(groups * n1, t1, n2 * t2).mT
+    right = second.reshape(n2, outputs, groups * t2 * rows).mT
+    mixed = take((groups * n1, n2 * t2, rows), first)
+    for direction in range(outputs):
+        # For each i: sum over its positions t of the column of values times signal_it.
+        signals = first[:, direction].transpose(0, 1).reshape(groups * n1, t1, rows)
+        torch.bmm(turned, signals, out=mixed)
+        # For each j: sum over its positions, the rows and the groups.
+        left = mixed.view(groups, n1, n2, t2 * rows).permute(2, 1, 0, 3)
+        target[:, direction] += (left.reshape(n2, n1, -1) @ right).transpose(0, 1)
+
+
+def value_gram(cluster: Sequence[Pair], rows: slice, columns: slice) -> Tensor | float:
+    """The weighed Gram matrices of what went in, (groups, n1 t1, n2 t2)."""
+    constant, total = 0.0, None
+    for pair in cluster:
+        left, right = pair.left, pair.right
+        if isinstance(left, Lookup) and isinstance(right, Lookup):
+            first, second = left.tokens[rows].reshape(-1, 1), right.tokens[columns].reshape(1, -1)
+            met = (first == second) & (first >= 0)
+            gram = met.to(left.signals.dtype).unsqueeze(0)
+        elif isinstance(left, Outer) and isinstance(right, Outer):
+            if left.values is None or right.values is None:
+                constant += pair.weight
+                continue
+            gram = _stacked(left.values[rows]) @ _stacked(right.values[columns]).mT
+        else:
+            raise AssertionError("factors of one cluster are alike")
+        if pair.weight != 1.0:
+            gram *= pair.weight
+        total = gram if total is None else total.add_(gram)
+    if total is None:
+        return constant
+    return total.add_(constant) if constant else total
+
+
+def _stacked(values: Tensor) -> Tensor:
+    """(n, g, t, c) -> (g, n t, c)."""
+    n, groups, positions, columns = values.shape
+    return values.transpose(0, 1).reshape(groups, n * positions, columns)
+
+
+def spread_rows(signals: Tensor) -> Tensor:
+    """(n, o, g, t, r) -> (g, n t, o r)."""
+    n, outputs, groups, positions, rows = signals.shape
+    ordered = signals.permute(2, 0, 3, 1, 4)
+    return ordered.reshape(groups, n * positions, outputs * rows)
+
+
+def grouped(factor: Factor) -> Tensor:
+    """Signals as (n, o, groups, positions, rows)."""
+    signals = signals_of(factor)
+    return signals.unsqueeze(2) if isinstance(factor, Lookup) else signals
