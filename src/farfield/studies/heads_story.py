@@ -59,8 +59,13 @@ def story(result: Result) -> Story:
             "worse than that.",
         ),
         source=framing.source,
-        rerun=f"farfield.studies.heads.{settings!r}",
+        rerun=_rerun(result),
     )
+
+
+def _rerun(result: Result) -> str:
+    study = f"farfield.studies.{result.record['study']}"
+    return f"{study}.run(data=DATA, settings={study}.{result.settings!r})"
 
 
 def _table(result: Result, names: dict[str, str]) -> Table:
