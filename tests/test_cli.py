@@ -54,7 +54,8 @@ def test_help_answers_fast_and_without_torch() -> None:
     "arguments",
     [
         *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
-        *(["demo"], ["certify"]),
+        *(["demo"], ["certify"], ["reproduce", "heatmaps"], ["reproduce", "theorems"]),
+        ["reproduce", "paper"],
     ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -125,21 +126,23 @@ def run(
     Source: Ziomek, Whittle and Osborne (NeurIPS 2025).
     """
     settings = settings if settings is not None else Settings()
-    out, quick = Path(out), settings.quick
+    out = Path(out)
+
+    def scale(quick: Mapping[str, Any]) -> Mapping[str, Any]:
+        return quick if settings.quick else {}
+
     workspace = Workspace.open(out, "paper", settings, resume=resume, overwrite=overwrite)
     how = {"resume": resume, "overwrite": overwrite, "progress": progress}
     parts: dict[str, Callable[[Path], StudyResult]] = {
         "theorems": lambda folder: theorems.run(
-            theorems.Settings(**(theorems.QUICK if quick else {})), out=folder, **how
+            theorems.Settings(**scale(theorems.QUICK)), out=folder, **how
         ),
-        "toy": lambda folder: toy.run(
-            toy.Settings(**(toy.QUICK if quick else {})), out=folder, **how
-        ),
+        "toy": lambda folder: toy.run(toy.Settings(**scale(toy.QUICK)), out=folder, **how),
         "heatmaps": lambda folder: heatmaps.run(
-            heatmaps.Settings(**(heatmaps.QUICK if quick else {})), out=folder, **how
+            heatmaps.Settings(**scale(heatmaps.QUICK)), out=folder, **how
         ),
         "protein": lambda folder: protein.run(
-            protein.Settings(**(protein.QUICK if quick else {})), data=data, out=folder, **how
+            protein.Settings(**scale(protein.QUICK)), data=data, out=folder, **how
         ),
     }
     studies: dict[str, StudyResult] = {}

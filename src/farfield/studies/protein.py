@@ -113,7 +113,8 @@ def claims(result: StudyResult) -> tuple[Claim, ...]:
     Returns:
         Claims.
     """
-    scores = {key: mean(own["r2"]) for key, own in result.metrics.groupby(["variant", "domain"])}
+    grouped = result.metrics.groupby(["variant", "domain"])["r2"]
+    scores = {(str(key[0]), str(key[1])): mean(own) for key, own in grouped}
     return (_better(scores), *(_table(scores, domain) for domain in ("out", "in")))
 
 
