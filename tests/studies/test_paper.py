@@ -13,7 +13,7 @@ import torch
 import farfield as ff
 from farfield import report
 from farfield.errors import OutputError, SettingsError
-from farfield.studies import heatmaps, paper, protein, theorems, toy
+from farfield.studies import heatmaps, paper, protein, theorems, toy, transformer
 from farfield.studies.claims import Claim, claims_frame
 
 TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
@@ -23,6 +23,10 @@ TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "QUICK", {"seeds": 1, "epochs": 3, "hidden": (4, 4), "points": 5})
     monkeypatch.setattr(heatmaps, "QUICK", {"seeds": 2, "widths": (8, 16), "grid": 3})
+    short = {"seeds": 1, "epochs": 1, "layers": 1, "heads": 1, "width": 4, "sequences": 2}
+    monkeypatch.setattr(
+        transformer, "QUICK", {**short, "known": 4, "far": 6, "context": 2, "tests": 2}
+    )
     tiny = {"depth": 1, "points": (3,), "hidden": (4, 4), "epochs": 2, "channels": (0.1,)}
     monkeypatch.setattr(theorems, "QUICK", {**tiny, "activations": ("relu",)})
 
@@ -30,7 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_one_table_of_all_claims_that_leads_to_their_pages(tmp_path: Path) -> None:
     result = paper.run(tmp_path / "run", paper.Settings(quick=True), data=tmp_path)
-    assert list(result.studies) == ["theorems", "toy", "heatmaps"]
+    assert list(result.studies) == ["theorems", "toy", "heatmaps", "transformer"]
     assert result.notes[0].startswith("protein was left out: ")
     claims = sum(len(study.claims()) for study in result.studies.values())  # type: ignore[attr-defined]
     frame = result.story().tables[0].frame

@@ -20,6 +20,7 @@ from farfield.errors import SettingsError
 from farfield.growth import Certificate, certify_model
 from farfield.networks import gaussian_init_
 from farfield.studies import transformer_story
+from farfield.studies.claims import Claim
 from farfield.studies.decoder import VARIANTS, Decoder, Next
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
@@ -123,6 +124,10 @@ class Result:
     predictions: pd.DataFrame
     certificates: Mapping[str, Certificate]
     record: Mapping[str, object]
+
+    def claims(self) -> tuple[Claim, ...]:
+        """The paper's claims beside what was found."""
+        return transformer_story.claims(self)
 
     def story(self) -> Story:
         """The report's content."""

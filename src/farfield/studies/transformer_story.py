@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import transformer_figures
+from farfield.studies.claims import Claim
 from farfield.studies.decoder import VARIANTS
 from farfield.studies.statistics import Mean, mean
 from farfield.studies.story import Figure, Story, Table
@@ -17,6 +18,35 @@ if TYPE_CHECKING:
 
 EXAMPLES = ((1.0, 1.0), (1.0, -1.0))
 """Pairs (a, b) of the sequences that the figure shows; they come first among the tests."""
+
+
+def claims(result: Result) -> tuple[Claim, ...]:
+    """The paper's claim beside what was found.
+
+    Args:
+        result: What the study measured.
+
+    Returns:
+        The claim of Figure 7.
+    """
+    verdicts = {key: result.certificates[key].verdict for key in VARIANTS}
+    change = _over_seeds(result, "settling")
+    holds = verdicts["first"] == "bounded" and change["first"].value < change["standard"].value
+    return (
+        Claim(
+            "Fig. 7",
+            "One LayerNorm after the embedding bounds the transformer; without it predictions "
+            "go on growing.",
+            "a figure, without numbers",
+            "; ".join(
+                f"{label}: {verdicts[key]}, change at the end {change[key]} of the truth's"
+                for key, label in VARIANTS.items()
+            ),
+            holds and verdicts["standard"] != "bounded",
+            "The certificates are proofs over all sequences, the changes are measured on random "
+            "ones. Bounded is not right: the truth grows.",
+        ),
+    )
 
 
 def story(result: Result) -> Story:

@@ -161,6 +161,7 @@ class Workspace:
                     "computed again."
                 ) from error
         frame = compute()
+        files.make_folder(path.parent)
         content = io.BytesIO()
         frame.to_parquet(content, index=False)
         files.write_bytes(path, content.getvalue())
