@@ -19,6 +19,11 @@ from farfield.studies.claims import Claim, claims_frame
 TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
 
 
+@pytest.fixture(autouse=True)
+def one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "FUNCTIONS", {"quadratic": torch.square})
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "QUICK", {"seeds": 1, "epochs": 3, "hidden": (4, 4), "points": 5})
@@ -64,7 +69,7 @@ def test_toy_overlays_are_what_the_library_says(tmp_path: Path) -> None:
     np.testing.assert_allclose(exact[[0, -1]], expected[:2, 0].numpy(), rtol=1e-3)
     limit = theory["quadratic", "last", "limit_right"].item()
     assert limit == pytest.approx(expected[2].item(), rel=1e-3)
-    assert np.isinf(theory["linear", "standard", "limit_right"].item())
+    assert np.isinf(theory["quadratic", "standard", "limit_right"].item())
     constants = toy.toy_claims.theory_table(result)
     normed = constants.drop(index="standard", level="variant")
     assert np.isfinite(normed).all(axis=None)
