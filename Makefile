@@ -32,7 +32,7 @@ demo: .venv/.ready
 	$(BIN)/farfield demo --out farfield-demo --overwrite
 
 test: .venv/.ready
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .

@@ -230,7 +230,7 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown activation": (("reproduce", "toy", "--activation", "rely"), "'rely' is unknown"),
     "unknown norm": (("reproduce", "toy", "--norm", "group"), "'group' is unknown"),
     "unknown device": (("reproduce", "toy", "--device", "abacus"), "'abacus' cannot be used"),
-    "unknown study": (("reproduce", "toys"), "The studies are protein, toy."),
+    "unknown study": (("reproduce", "toys"), "The studies are toy, protein, "),
     "unknown command": (("extrapolat",), "No such command"),
     "unknown option": (("reproduce", "toy", "--sed", 1), "No such option"),
     "no data in the folder": (

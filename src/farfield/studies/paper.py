@@ -78,7 +78,7 @@ class Result:
             figures=(),
             remarks=self.notes,
             notes=(
-                "Not covered: the faces (Table 2, Fig. 4), which need your own copy of UTKFace; see "
+                "Not covered: the faces (Table 2, Fig. 4), which need your own copy of UTKFace: "
                 "`farfield reproduce faces`.",
                 "'agree' is decided by the rule in each study's source; the page of the study has "
                 "the settings that the paper leaves open.",
