@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,9 @@ def measure(contender: str, case: str, repeats: int, budget: str) -> dict[str, A
     model, x = make(), torch.randn(*shape)
     call: Callable[[], Tensor]
     if contender == "farfield":
-        kernel = ff.empirical_ntk(model, outputs=kind, memory=budget)
-        call = lambda: kernel(x)  # noqa: E731
+        call = partial(ff.empirical_ntk(model, outputs=kind, memory=budget), x)
     else:
-        call = lambda: tutorial(model, x, kind)  # noqa: E731
+        call = partial(tutorial, model, x, kind)
     start = memory("VmRSS")
     forget_peak()
     begin = time.perf_counter()
