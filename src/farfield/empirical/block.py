@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from farfield.empirical.factors import Dense, Factor, Outer, combined
-from farfield.empirical.graph import Graph, Place, Use
+from farfield.empirical.graph import Graph, Node, Place, Use
 from farfield.empirical.layout import Layout
 from farfield.empirical.rules import Case, find_rule
 
@@ -31,6 +30,8 @@ class Plan:
         graph_bytes: Bytes of a sample's graph.
         value_bytes: Bytes of what went into a sample's largest layer, as its rule needs it.
         signal_bytes: Bytes of a sample's signals, for each direction.
+        maps: Number of a node -> positions, rows and columns of its linear maps, where all of its
+            uses are linear maps.
     """
 
     skeleton: tuple[object, ...]
@@ -41,6 +42,7 @@ class Plan:
     graph_bytes: float | int = 0
     value_bytes: float | int = 0
     signal_bytes: float | int = 0
+    maps: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
 
     @cached_property
     def fast(self) -> dict[str, list[Use]]:
@@ -56,6 +58,19 @@ class Plan:
     def nodes(self) -> list[int]:
         """The nodes whose signals are needed."""
         return sorted({use.node for uses in self.fast.values() for use in uses})
+
+    def written_at_once(self, directions: int) -> list[Use]:
+        """Uses whose gradients and windows take at most half of what their signals would.
+
+        Then the gradients also take fewer operations than Gram matrices.
+        """
+        uses = {(use.node, use.position): use for uses in self.fast.values() for use in uses}
+        found = []
+        for use in uses.values():
+            positions, rows, columns = self.maps.get(use.node, (0, 0, 1))
+            if directions > 1 and 4 * columns <= min(positions, directions * rows):
+                found.append(use)
+        return found
 
     @cached_property
     def units(self) -> list[list[str]]:
@@ -76,12 +91,17 @@ class Block:
         signals: Number of a node -> gradients with respect to what it computed,
             (directions, *shape).
         samples: Their number n.
+        written: Node and position of a use -> its gradients (n, directions, entries), for those
+            that were written out as the signals came back.
+        kept: As of :class:`farfield.empirical.rules.Case`.
     """
 
     plan: Plan
     graph: Graph
     signals: Mapping[int, Tensor]
     samples: int
+    written: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
+    kept: dict[Node, Tensor] | None = None
 
     @torch.no_grad()
     def factor(self, name: str) -> Factor | None:
@@ -101,7 +121,7 @@ class Block:
             together.setdefault(_kind(use), []).append(use)
         parts: list[Factor] = []
         for same in together.values():
-            found = [self._use(use) for use in same]
+            found = [self.of_use(use) for use in same]
             known = [factor for factor in found if factor is not None]
             if len(known) < len(found):
                 return None
@@ -116,13 +136,18 @@ class Block:
         """The same written out, (n, directions, entries), in the order of the parameter."""
         parts = []
         for use in self.plan.fast[name]:
-            factor = self._use(use)
+            factor = self.of_use(use)
             if factor is None:
                 raise AssertionError("the rules know this parameter")
             parts.append(self._at_leaf(factor, use, name).dense())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
-    def _use(self, use: Use) -> Factor | None:
+    @torch.no_grad()
+    def of_use(self, use: Use) -> Factor | None:
+        """The gradients of every sample with respect to the source of a use."""
+        written = self.written.get((use.node, use.position))
+        if written is not None:
+            return Dense(written)
         node = self.graph.nodes[use.node]
         rule = find_rule(self.graph.names[use.node])
         if rule is None:
@@ -130,7 +155,7 @@ class Block:
         number, output = use.source.place
         shape = self.graph.shapes(number)[output]
         layout, signal = self.plan.layouts[use.node], self.signals[use.node]
-        return rule(Case(node, use.position, shape, layout, self.samples, signal))
+        return rule(Case(node, use.position, shape, layout, self.samples, signal, self.kept))
 
     def _at_leaf(self, factor: Factor, use: Use, name: str) -> Factor:
         """From gradients with respect to a source to those with respect to a parameter."""
@@ -141,43 +166,6 @@ class Block:
             return replace(factor, transposed=factor.transposed ^ bool(flips % 2))
         leaf = next(n for n, leaf in self.graph.leaves.items() if leaf == name)
         return Dense(_pulled_back(self.graph, use.source.place, leaf, factor.dense()))
-
-
-def signals_at(
-    outputs: Tensor,
-    graph: Graph,
-    nodes: Sequence[int],
-    cotangent: Tensor,
-    parameters: Sequence[Tensor] = (),
-) -> list[Tensor]:
-    """Gradients with respect to what some nodes computed, and to parameters.
-
-    Args:
-        outputs: Result of the model, (n, o).
-        graph: Its graph.
-        nodes: Numbers of nodes.
-        cotangent: What to propagate back, (n, o).
-        parameters: Parameters.
-
-    Returns:
-        One gradient for each; zeros where the outputs do not depend on it.
-    """
-    edges = [GradientEdge(graph.nodes[number], 0) for number in nodes]
-    wanted: list[Any] = [*edges, *parameters]
-    if not wanted:
-        return []
-    found: tuple[Tensor | None, ...] = torch.autograd.grad(
-        [outputs], wanted, [cotangent], retain_graph=True, allow_unused=True
-    )
-    shapes = [graph.shapes(number)[0] for number in nodes]
-    shapes += [tuple(parameter.shape) for parameter in parameters]
-    filled = []
-    for gradient, shape in zip(found, shapes, strict=True):
-        if gradient is None:
-            filled.append(outputs.new_zeros(shape))
-        else:
-            filled.append(gradient.to_dense() if gradient.is_sparse else gradient)
-    return filled
 
 
 def _kind(use: Use) -> object:

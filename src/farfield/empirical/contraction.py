@@ -10,13 +10,20 @@ from torch import Tensor
 
 from farfield.empirical.costs import Pair, clusters, costs, in_any_order
 from farfield.empirical.factors import Outer, entries, signals_of
-from farfield.empirical.grams import full_single, grouped, spread_rows, value_gram, written_full
+from farfield.empirical.grams import (
+    add_full_single,
+    add_product,
+    grouped,
+    spread_rows,
+    value_gram,
+    written_full,
+)
 from farfield.empirical.outputs import Kind
 from farfield.empirical.own import Own, part_rows, parts_of
 from farfield.empirical.workspace import Workspace
 
 _FEW = 2**11  # parameters with fewer entries are put together into one product
-_PARTS = 8  # strips of a symmetric matrix; those below the diagonal are left out
+_PARTS = 4  # strips of a symmetric matrix; those below the diagonal are left out
 _STRIP = 128  # least rows of such a strip
 
 
@@ -49,16 +56,18 @@ class Contraction:
                 share their signals' Gram matrix.
         """
         for cluster in clusters(pairs):
-            by_gram = self._by_gram(cluster)
-            if by_gram:
+            if self._by_gram(cluster):
                 self._add_gram(cluster)
+                if self.own:
+                    self.own.add(cluster)
+                continue
+            # What is written out anyway need not be written out twice.
+            own = self.own
+            if own:
+                own.add([pair for pair in cluster if own.by_gram(pair.left)])
             for pair in cluster:
-                # What is written out anyway need not be written out twice.
-                shared = self.own and not by_gram and not self.own.by_gram(pair.left)
-                if self.own and not shared:
-                    self.own.add(pair.left, pair.weight)
-                if not by_gram:
-                    self._add_gradients(pair, self.own if shared else None)
+                shared = own and not own.by_gram(pair.left)
+                self._add_gradients(pair, own if shared else None)
 
     def finish(self) -> Tensor:
         """Add what small parameters have left to be added together.
@@ -125,20 +134,17 @@ class Contraction:
     def _add_dense(self, left: Tensor, right: Tensor, weight: float = 1.0) -> None:
         """Add the products of gradients (n, directions, entries)."""
         n1, outputs = left.shape[:2]
-        for rows, columns in self._strips(
-            n1, right.shape[0], outputs if self.kind == "full" else 1
-        ):
+        each = outputs if self.kind == "full" else 1
+        for rows, columns in self._strips(n1, right.shape[0], each):
             first, second = left[rows], right[columns]
-            if self.kind == "full":
-                product = first.flatten(0, 1) @ second.flatten(0, 1).T
-                block = self.target[rows, :, columns]
-                block.add_(product.view(block.shape), alpha=weight)
-            elif self.kind == "diagonal":
-                product = first.transpose(0, 1) @ second.permute(1, 2, 0)
-                self.target[:, rows, columns].add_(product, alpha=weight)
-            else:
-                product = first.flatten(1) @ second.flatten(1).T
-                self.target[rows, columns].add_(product, alpha=weight)
+            if self.kind == "diagonal":
+                place = self.target[:, rows, columns]
+                place.baddbmm_(first.transpose(0, 1), second.permute(1, 2, 0), alpha=weight)
+                continue
+            size = len(first) * each, len(second) * each
+            matrix = self.target.view(n1 * each, -1)
+            place = matrix[_times(rows, each), _times(columns, each)]
+            place.addmm_(first.reshape(size[0], -1), second.reshape(size[1], -1).T, alpha=weight)
 
     def _add_gram(self, cluster: Sequence[Pair]) -> None:
         """Add products of Gram matrices of values and of signals."""
@@ -166,22 +172,24 @@ class Contraction:
         n2, t2 = second.shape[0], second.shape[3]
         single = t1 * t2 == 1
         if self.kind == "full":
-            block = self.target[rows, :, columns]
             if single:
-                block += full_single(values, first, second)
+                # (n1, o, n2 o): products want the longest last axis there is.
+                place = self.target.flatten(2)[rows, :, _times(columns, outputs)]
+                add_full_single(place, values, first, second)
             else:
+                block = self.target[rows, :, columns]
                 written_full(block, values, first, second, self._workspace.of("mixed"))
             return
         directions = range(outputs) if self.kind == "diagonal" else [None]
         for direction in directions:
             picked = slice(None) if direction is None else slice(direction, direction + 1)
             product = spread_rows(first[:, picked]) @ spread_rows(second[:, picked]).mT
-            product *= values  # (g, n1 t1, n2 t2)
-            if not single:
-                product = product.view(groups, n1, t1, n2, t2).sum((2, 4))
-            total = product[0] if groups == 1 else product.sum(0)
             place = self.target if direction is None else self.target[direction]
-            place[rows, columns] += total
+            if single and groups == 1:
+                add_product(place[rows, columns], values, product[0])
+                continue
+            product *= values  # (g, n1 t1, n2 t2)
+            place[rows, columns] += product.view(groups, n1, t1, n2, t2).sum((0, 2, 4))
 
     def _strips(
         self, n1: int, n2: int, rows_each: int, longest: int = 2**62
@@ -206,3 +214,8 @@ class Contraction:
                 continue
             for start in range(top if self.same else 0, n2, side):
                 yield rows, slice(start, min(start + side, n2))
+
+
+def _times(rows: slice, each: int) -> slice:
+    """The same where every entry of an axis has become several."""
+    return slice(rows.start * each, rows.stop * each)

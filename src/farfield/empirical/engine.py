@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from farfield.empirical.block import Block, Plan, signals_at
+from farfield.empirical.block import Block, Plan
 from farfield.empirical.contraction import Contraction
 from farfield.empirical.costs import Pair, clusters
 from farfield.empirical.factors import Dense, Factor
@@ -20,6 +20,7 @@ from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
 from farfield.empirical.own import Own
 from farfield.empirical.plan import SAMPLES, learn
+from farfield.empirical.signals import run_back
 from farfield.empirical.slow import slow_gradients
 from farfield.empirical.workspace import fresh
 from farfield.errors import RangeError, SettingsError
@@ -143,12 +144,12 @@ class Engine:
         if plan.skeleton != graph.skeleton:  # these samples take other paths through the model
             reason = "the operations of the model depend on the samples"
             plan = Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
-        signals = self._signals(outputs, everything, Block(plan, graph, {}, count(inputs)))
-        plan = _without_unsure(plan, signals)
+        cotangents = self.mode.cotangents(outputs.detach())
+        block = _without_unsure(run_back(outputs, graph, plan, cotangents, count(inputs)))
         directions = self.mode.directions(outputs.shape[1])
-        slow = {name: self.parameters[name] for name in plan.slow}
+        slow = {name: self.parameters[name] for name in block.plan.slow}
         return Gradients(
-            Block(plan, graph, signals, count(inputs)),
+            block,
             slow_gradients(self.forward, slow, self.mode, inputs) if slow else {},
             count(inputs),
             outputs.shape[1],
@@ -206,8 +207,7 @@ class Engine:
             own = self._own(block)
             for unit in _units(block, block, members):
                 for cluster in clusters([self._pair(block, block, name) for name in unit]):
-                    for pair in cluster:
-                        own.add(pair.left, pair.weight)
+                    own.add(cluster)
             found[group] = self._averaged(own.total, block.outputs)
         return found
 
@@ -289,23 +289,6 @@ class Engine:
         first = left.factor(name)
         return Pair(first, first if left is right else right.factor(name), weight)
 
-    def _signals(self, outputs: Tensor, everything: Tensor, block: Block) -> dict[int, Tensor]:
-        nodes = block.plan.nodes
-        cotangents = self.mode.cotangents(outputs.detach())
-        found: dict[int, Tensor] = {}
-        for direction, cotangent in enumerate(cotangents):
-            signals = signals_at(outputs, block.graph, nodes, cotangent)
-            if len(cotangents) == 1:
-                return {node: s.unsqueeze(0) for node, s in zip(nodes, signals, strict=True)}
-            for node, signal in zip(nodes, signals, strict=True):
-                if node not in found:
-                    # The directions of a sample side by side: products want them so.
-                    rows, *rest = signal.shape or (1,)
-                    empty = fresh((rows, len(cotangents), *rest), signal).transpose(0, 1)
-                    found[node] = empty if signal.ndim else empty.squeeze(1)
-                found[node][direction] = signal
-        return found
-
     def _zeros(self, left: Gradients, right: Gradients) -> Tensor:
         rows, columns = left.samples, right.samples
         shape = self.mode.shape(rows, columns, left.outputs)
@@ -353,11 +336,14 @@ def _units(left: Gradients, right: Gradients, members: Sequence[str]) -> list[li
     return [unit for unit in units if unit] + [[name] for name in sorted(wanted - grouped)]
 
 
-def _without_unsure(plan: Plan, signals: Mapping[int, Tensor]) -> Plan:
+def _without_unsure(block: Block) -> Block:
     """Take the slow way where signals come back that the plan has not learnt to order."""
-    wrong = {node for node in plan.unsure & set(signals) if bool(signals[node].any())}
+    plan = block.plan
+    unsure = plan.unsure & set(block.signals)
+    wrong = {node for node in unsure if bool(block.signals[node].any())}
     if not wrong:
-        return plan
+        return block
     names = {name for use in plan.uses if use.node in wrong for name in use.source.leaves}
     reason = "the samples that the plan was learnt from told nothing of their order"
-    return replace(plan, slow={**dict.fromkeys(names, reason), **plan.slow})
+    slow = {**dict.fromkeys(names, reason), **plan.slow}
+    return replace(block, plan=replace(plan, slow=slow))

@@ -51,15 +51,27 @@ class Forward:
             values = {id(buffer): buffer.clone() for buffer in self.model.buffers()}
             values |= {id(own): other for own, other in parameters or ()}
             positional, named = as_arguments(mapped(inputs, _plain))
-            before = torch.get_rng_state()
-            with replaced(self.model, values), _dtypes_named(self.model, inputs):
+            with replaced(self.model, values), _dtypes_named(self.model, inputs), _drawn() as drawn:
                 result = self.model(*positional, **named)
-            if not torch.equal(before, torch.get_rng_state()):
+            if drawn:
                 raise UnsupportedOperation(
                     "The model draws random numbers in forward, so that every call would give "
                     "another kernel. Switch that off, such as with model.eval()."
                 )
             return flattened(result, self.output, count(inputs))
+
+
+@contextmanager
+def _drawn() -> Iterator[list[bool]]:
+    """Tell whether random numbers were drawn, and put the generator back."""
+    drawn: list[bool] = []
+    before = torch.get_rng_state()
+    try:
+        yield drawn
+    finally:
+        if not torch.equal(before, torch.get_rng_state()):
+            drawn.append(True)
+            torch.set_rng_state(before)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -100,8 +112,15 @@ def _surroundings(model: nn.Module, inputs: Inputs) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     steps = _step_by_step() if recurrent else nullcontext()
-    random, inference = torch.random.fork_rng(devices=devices), torch.inference_mode(False)
-    with random, inference, torch.enable_grad(), full_precision(), eagerly(), steps:
+    random = torch.random.fork_rng(devices=devices) if devices else nullcontext()
+    with (
+        random,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        full_precision(),
+        eagerly(),
+        steps,
+    ):
         yield
 
 

@@ -12,17 +12,34 @@ from farfield.empirical.factors import Factor, Lookup, Outer, signals_of
 from farfield.empirical.workspace import Take
 
 
-def full_single(values: Tensor | float, first: Tensor, second: Tensor) -> Tensor:
-    """(n1, o, n2, o) of a map at one position."""
+def add_product(place: Tensor, values: Tensor | float, product: Tensor) -> None:
+    """Add a Gram matrix of signals (n1, n2) times one of what went in (1, n1, n2), in one pass."""
+    if isinstance(values, float):
+        place.add_(product, alpha=values)
+    else:
+        place.addcmul_(product, values[0])
+
+
+def add_full_single(place: Tensor, values: Tensor | float, first: Tensor, second: Tensor) -> None:
+    """Add the kernel of a map at one position.
+
+    Args:
+        place: Where to add, (n1, o, n2 o).
+        values: Gram matrices of what went in, (groups, n1, n2).
+        first: Signals of the rows, (n1, o, groups, 1, rows).
+        second: Signals of the columns.
+    """
     n1, outputs, groups = first.shape[:3]
     n2 = second.shape[0]
-    product = (
-        first.movedim(2, 0).reshape(groups, n1 * outputs, -1)
-        @ second.movedim(2, 0).reshape(groups, n2 * outputs, -1).mT
-    )
-    product = product.view(groups, n1, outputs, n2, outputs)
-    product *= values if isinstance(values, float) else values.view(groups, n1, 1, n2, 1)
-    return product[0] if groups == 1 else product.sum(0)
+    left = first.movedim(2, 0).reshape(groups, n1 * outputs, -1)
+    right = second.movedim(2, 0).reshape(groups, n2 * outputs, -1)
+    product = (left @ right.mT).view(groups, n1, outputs, n2 * outputs)
+    if isinstance(values, float):
+        place.add_(product[0] if groups == 1 else product.sum(0), alpha=values)
+        return
+    repeated = values.repeat_interleave(outputs, 2).unsqueeze(2)  # (g, n1, 1, n2 o)
+    for group in range(groups):
+        place.addcmul_(product[group], repeated[group])
 
 
 def written_full(
@@ -55,26 +72,23 @@ def written_full(
 
 def value_gram(cluster: Sequence[Pair], rows: slice, columns: slice) -> Tensor | float:
     """The weighed Gram matrices of what went in, (groups, n1 t1, n2 t2)."""
-    constant, total = 0.0, None
+    ones = [p for p in cluster if isinstance(p.left, Outer) and p.left.values is None]
+    constant = float(sum(pair.weight for pair in ones))
+    total = None
     for pair in cluster:
         left, right = pair.left, pair.right
         if isinstance(left, Lookup) and isinstance(right, Lookup):
             first, second = left.tokens[rows].reshape(-1, 1), right.tokens[columns].reshape(1, -1)
             met = (first == second) & (first >= 0)
-            gram = met.to(left.signals.dtype).unsqueeze(0)
-        elif isinstance(left, Outer) and isinstance(right, Outer):
-            if left.values is None or right.values is None:
-                constant += pair.weight
-                continue
-            gram = _stacked(left.values[rows]) @ _stacked(right.values[columns]).mT
-        else:
+            return met.to(left.signals.dtype).unsqueeze(0) * pair.weight
+        if not isinstance(left, Outer) or not isinstance(right, Outer):
             raise AssertionError("factors of one cluster are alike")
-        if pair.weight != 1.0:
-            gram *= pair.weight
-        total = gram if total is None else total.add_(gram)
-    if total is None:
-        return constant
-    return total.add_(constant) if constant else total
+        if left.values is None or right.values is None:
+            continue
+        first, second = _stacked(left.values[rows]), _stacked(right.values[columns])
+        start = total if total is not None else first.new_full((1, 1, 1), constant)
+        total = torch.baddbmm(start, first, second.mT, alpha=pair.weight)
+    return constant if total is None else total
 
 
 def _stacked(values: Tensor) -> Tensor:

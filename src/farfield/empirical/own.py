@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from farfield.empirical.costs import Pair, in_any_order
 from farfield.empirical.factors import Factor, Outer
 from farfield.empirical.outputs import Kind
 from farfield.empirical.workspace import Take, Workspace, fresh
@@ -37,19 +38,24 @@ class Own:
         by_gram = factor.positions * (factor.columns + each)
         return self.kind != "full" and by_gram <= each * factor.columns
 
-    def add(self, factor: Factor, weight: float) -> None:
-        """Add the share of one parameter.
+    def add(self, cluster: Sequence[Pair]) -> None:
+        """Add the shares of some parameters.
 
         Args:
-            factor: Its gradients.
-            weight: What it is multiplied with.
+            cluster: Parameters of the same signals.
         """
-        if isinstance(factor, Outer) and self.by_gram(factor):
-            self.total += weight * self._by_gram(factor)
-            return
-        plain = factor.untransposed() if isinstance(factor, Outer) else factor
-        for part in parts_of(plain, self.scratch, take=Workspace().of("gradients")):
-            self.add_part(part, weight)
+        grams = [
+            (pair.left, pair.weight)
+            for pair in cluster
+            if isinstance(pair.left, Outer) and self.by_gram(pair.left)
+        ]
+        if grams:
+            self._add_grams(grams)
+        for pair in cluster:
+            if not self.by_gram(pair.left):
+                factor = in_any_order(pair).left
+                for part in parts_of(factor, self.scratch, take=Workspace().of("gradients")):
+                    self.add_part(part, pair.weight)
 
     def add_part(self, gradients: Tensor, weight: float) -> None:
         """Add the share of some entries of a parameter.
@@ -64,31 +70,44 @@ class Own:
         squares = torch.linalg.vector_norm(gradients, dim=2).square()
         self.total += weight * (squares if self.kind == "diagonal" else squares.sum(1))
 
-    def _by_gram(self, factor: Outer) -> Tensor:
-        n, outputs, groups, positions, _ = factor.signals.shape
+    def _add_grams(self, maps: Sequence[tuple[Outer, float]]) -> None:
+        """Add the shares of parameters of the same signals, whose squares are computed once."""
+        signals = maps[0][0].signals
+        n, outputs, groups, positions, _ = signals.shape
         if positions == 1 and self.kind != "full":
-            squares = _squares(factor.signals[:, :, :, 0])  # (n, o, g)
-            if factor.values is not None:
-                squares *= _squares(factor.values[:, :, 0]).unsqueeze(1)
-            return squares.sum(2) if self.kind == "diagonal" else squares.sum((1, 2))
-        numbers = groups * positions**2 * (1 + outputs) * factor.signals.element_size()
+            squares = _squares(signals[:, :, :, 0])  # (n, o, g)
+            squares *= _weighed(maps, lambda values: _squares(values[:, :, 0]).unsqueeze(1))
+            self.total += squares.sum(2) if self.kind == "diagonal" else squares.sum((1, 2))
+            return
+        numbers = groups * positions**2 * (1 + outputs) * signals.element_size()
         step = max(1, self.scratch // (2 * numbers))
-        found = []
         for start in range(0, n, step):
-            signals = factor.signals[start : start + step]
-            values = signals.new_ones(())
-            if factor.values is not None:
-                part = factor.values[start : start + step]
-                values = part @ part.mT  # (n, g, t, t)
+            rows = slice(start, start + step)
+            values = _weighed(maps, lambda values: values @ values.mT, rows)
+            total, part = self.total[rows], signals[rows]
             if self.kind == "full":  # a single position
-                flat = signals[:, :, :, 0].transpose(1, 2)  # (n, g, o, r)
-                found.append((flat @ flat.mT * values).sum(1))
+                flat = part[:, :, :, 0].transpose(1, 2)  # (n, g, o, r)
+                grams = flat @ flat.mT
+                grams *= values
+                total += grams.sum(1)
                 continue
-            grams = signals @ signals.mT  # (n, o, g, t, t)
-            grams *= values if values.ndim == 0 else values.unsqueeze(1)
+            grams = part @ part.mT  # (n, o, g, t, t)
+            grams *= values if isinstance(values, float) else values.unsqueeze(1)
             each = grams.sum((2, 3, 4))
-            found.append(each if self.kind == "diagonal" else each.sum(1))
-        return torch.cat(found)
+            total += each if self.kind == "diagonal" else each.sum(1)
+
+
+def _weighed(
+    maps: Sequence[tuple[Outer, float]],
+    product: Callable[[Tensor], Tensor],
+    rows: slice = slice(None),
+) -> Tensor | float:
+    """The weighed sum of products of what went in."""
+    total: Tensor | float = 0.0
+    for factor, weight in maps:
+        share = 1.0 if factor.values is None else product(factor.values[rows])
+        total = total + (share if weight == 1.0 else weight * share)
+    return total
 
 
 def _squares(vectors: Tensor) -> Tensor:

@@ -16,13 +16,14 @@ from math import prod
 import torch
 from torch import Tensor
 
-from farfield.empirical.block import Block, Plan, signals_at
+from farfield.empirical.block import Block, Plan
 from farfield.empirical.factors import Outer, signals_of, size_of
 from farfield.empirical.forward import Forward
 from farfield.empirical.graph import Graph, Use, graph_of, order_of, uses_of
 from farfield.empirical.inputs import Inputs, count, rows_of
 from farfield.empirical.layout import Layout, find_layout
 from farfield.empirical.rules import find_rule
+from farfield.empirical.signals import signals_at
 from farfield.errors import UnsupportedOperation
 
 _VIEWS = ("View", "UnsafeView", "Transpose", "TBackward", "Permute", "Unsqueeze", "Squeeze")
@@ -182,4 +183,19 @@ def _checked(plan: Plan, block: Block, each: Sequence[Mapping[str, Tensor]]) -> 
             if not (row - wanted).double().norm().item() <= resolution * scale:
                 slow[name] = "a rule disagreed with autograd"
                 break
-    return replace(plan, slow=slow, value_bytes=values, signal_bytes=signals)
+    found = replace(plan, slow=slow, value_bytes=values, signal_bytes=signals)
+    return replace(found, maps=_maps(found, block))
+
+
+def _maps(plan: Plan, block: Block) -> dict[int, tuple[int, int, int]]:
+    """Positions, rows and columns of the nodes whose uses are linear maps."""
+    found: dict[int, tuple[int, int, int]] = {}
+    other = set(plan.unsure)
+    for use in (use for uses in plan.fast.values() for use in uses):
+        factor = block.of_use(use)
+        if not isinstance(factor, Outer):
+            other.add(use.node)
+            continue
+        columns = max(factor.columns, found.get(use.node, (0, 0, 0))[2])
+        found[use.node] = factor.positions, factor.rows, columns
+    return {node: sizes for node, sizes in found.items() if node not in other}

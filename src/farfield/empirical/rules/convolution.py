@@ -29,7 +29,7 @@ def convolution(case: Case) -> Factor | None:
     if node._saved_transposed:
         windows = _windows(signals, *settings, inputs.shape[3:])
         return Outer(_positions(inputs.flatten(3), groups), _positions(windows, groups), True)
-    windows = _windows(inputs, *settings, signals.shape[4:])
+    windows = case.once(lambda: _windows(inputs, *settings, signals.shape[4:]))
     return Outer(_positions(windows, groups), _positions(signals.flatten(4), groups))
 
 

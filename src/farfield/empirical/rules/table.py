@@ -24,6 +24,7 @@ class Case:
         layout: Where the samples stand in what the node computed.
         samples: Their number n.
         signal: The gradients with respect to what the node computed, (directions, *its shape).
+        kept: Node -> what a rule has made of what went in, where it will be asked again.
     """
 
     node: Node
@@ -32,6 +33,15 @@ class Case:
     layout: Layout
     samples: int
     signal: Tensor
+    kept: dict[Node, Tensor] | None = None
+
+    def once(self, make: Callable[[], Tensor]) -> Tensor:
+        """What is the same for all directions of this use."""
+        if self.kept is None:
+            return make()
+        if self.node not in self.kept:
+            self.kept[self.node] = make()
+        return self.kept[self.node]
 
     def signals(self) -> Tensor:
         """(n, directions, *shape of a sample)."""
