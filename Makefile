@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	bench-solve bench-peers bench-empirical clean
+	bench-solve bench-peers bench-empirical bench-widths digits resnet clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -19,6 +19,9 @@ help:
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
+	@echo "make bench-widths  kernels of wide networks against infinite width (ten minutes)"
+	@echo "make digits  a finished example: the kernel of a CNN in training (a few minutes)"
+	@echo "make resnet  a finished example: the kernel of a ResNet-18 (a few minutes)"
 
 .venv/.ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -75,6 +78,15 @@ bench-peers: .venv/.ready .venv-peers/.ready
 
 bench-empirical: .venv/.ready .venv-peers/.ready
 	$(BIN)/python benchmarks/empirical.py --peer-python $(PEERS)/python
+
+bench-widths: .venv/.ready
+	$(BIN)/python benchmarks/widths.py --widths 16 32 64 128 256 512
+
+digits: .venv/.ready
+	$(BIN)/python benchmarks/digits.py
+
+resnet: .venv/.ready
+	$(BIN)/python benchmarks/resnet.py
 
 clean:
 	rm -rf .venv .venv-peers farfield-demo

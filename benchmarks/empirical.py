@@ -2,9 +2,9 @@
 
 Run it with ``make bench-empirical`` on an otherwise idle machine. Every contender computes the same
 kernel in a process of its own; the processes take turns. Printed are the best wall time of all
-repetitions, the peak of memory above the start, and how close farfield comes to the floor: the
-operations it cannot do without at the rate that this machine multiplies matrices with, measured in
-the same process.
+repetitions, the peak of memory above the start, and how close farfield comes to the floor, measured
+in the same process: PyTorch's own passes forwards and, once for each output, backwards to the
+layers, and the operations of the cheapest products at this machine's rate of matrix products.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import farfield as ff
 from farfield.empirical.costs import Pair, clusters, costs
+from farfield.empirical.graph import graph_of
+from farfield.empirical.signals import signals_at
 from peer_kernels import forget_peak, memory
+from peer_tangents import METHODS
 
 HERE = Path(__file__).parent
 
@@ -140,6 +143,22 @@ def floor(model: nn.Module, x: Tensor, kind: str) -> tuple[float, float]:
     return passes / 1e9, products / 1e9
 
 
+def pass_seconds(model: nn.Module, x: Tensor, kind: str, repeats: int) -> float:
+    """Best time of a pass forwards and one backwards to the layers for each direction."""
+    engine = ff.empirical_ntk(model, outputs=kind)._engine
+    nodes = engine.gradients(x[:4]).block.plan.nodes
+    names = {id(parameter): name for name, parameter in engine.parameters.items()}
+    runs = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        outputs = model(x)
+        graph = graph_of(outputs, names)
+        for cotangent in engine.mode.cotangents(outputs.detach()):
+            signals_at(outputs, graph, nodes, cotangent)
+        runs.append(time.perf_counter() - begin)
+    return min(runs)
+
+
 def tutorial_operations(model: nn.Module, x: Tensor, kind: str) -> float:
     """Operations of vmap of jacrev and of the products of its Jacobians, in 10^9."""
     with FlopCounterMode(display=False) as counter:
@@ -192,6 +211,7 @@ def measure(contender: str, case: str, repeats: int, budget: str) -> dict[str, A
         passes, products = floor(model, x, kind)
         rate = gemm_rate()
         found |= {"passes": passes, "products": products, "rate": rate}
+        found["pass_seconds"] = pass_seconds(model, x, kind, repeats)
         found["tutorial"] = tutorial_operations(model, x, kind)
     return found
 
@@ -224,12 +244,13 @@ def compare(arguments: argparse.Namespace) -> None:
                 found = run([*line, *options], arguments.threads)
                 if found and found["seconds"] < best.get(contender, found)["seconds"] + 1e-9:
                     best[contender] = found
-            if arguments.peer_python and case in WITH_PEER:
+            for method in METHODS if arguments.peer_python and case in WITH_PEER else ():
                 script = str(HERE / "peer_tangents.py")
-                found = run([arguments.peer_python, script, "--case", case, *sizes], 1)
-                for name, seconds in (found["seconds"] if found else {}).items():
-                    entry = best.setdefault(f"peer: {name}", {"seconds": seconds})
-                    entry["seconds"] = min(entry["seconds"], seconds)
+                line = [arguments.peer_python, script, "--case", case, "--method", method]
+                found = run([*line, *sizes], 1)
+                if found:
+                    entry = best.setdefault(f"peer: {method}", found)
+                    entry["seconds"] = min(entry["seconds"], found["seconds"])
         show(case, best)
 
 
@@ -251,6 +272,11 @@ def show(case: str, best: dict[str, dict[str, Any]]) -> None:
     print(
         f"  operations: {own['passes']:.2f} e9 forwards and backwards, {own['products']:.2f} e9 in "
         f"products; at {own['rate']:.0f} e9/s {work / own['rate']:.4f} s: {share:.0%} of that rate"
+    )
+    floor = own["pass_seconds"] + own["products"] / own["rate"]
+    print(
+        f"  floor: {own['pass_seconds']:.4f} s in PyTorch's passes, {floor:.4f} s with the "
+        f"products: {floor / own['seconds']:.0%} of the time"
     )
     print(
         f"  the tutorial: {own['tutorial']:.2f} e9 operations, {own['tutorial'] / work:.1f} times "
