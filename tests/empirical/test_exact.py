@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 from zoo import ZOO, Function, N, make, mlp, x
 
@@ -246,3 +247,26 @@ def test_samples_that_interact_are_refused() -> None:
         model = Function(function, net=mlp()).double()
         with pytest.raises(UnsupportedOperation, match="depend on the other inputs"):
             ff.empirical_ntk(model)(x(3).double())
+
+
+def test_gradients_written_out_as_signals_come_back() -> None:
+    conv = nn.Conv2d(1, 3, 3, padding=1)
+    layers = [conv, nn.Tanh(), nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.Tanh()]
+    model = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(48, 15)).double()
+    inputs = x(1, 8, 8).double()
+    gradients = jacobians(model, inputs)
+    for outputs in ("full", "diagonal", "mean"):
+        kernel = ff.empirical_ntk(model, outputs=outputs)
+        found = kernel(inputs)
+        # 9 columns at 64 positions, so that the first layer need not keep its signals.
+        block = kernel._engine.gradients(inputs).block
+        assert len(block.written) == 2
+        pairs = all_pairs(gradients, gradients)
+        each = pairs.diagonal(dim1=1, dim2=3)
+        wanted = {"full": pairs, "diagonal": each, "mean": each.mean(-1)}[outputs]
+        assert error(found, wanted) < TOLERANCE
+        own = kernel.diagonal(inputs)
+        assert torch.equal(own[1], found[1, :, 1] if outputs == "full" else found[1, 1])
+    small = ff.empirical_ntk(model, outputs=[0])  # one direction has nothing to gain
+    small(inputs)
+    assert not small._engine.gradients(inputs).block.written

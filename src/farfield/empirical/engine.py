@@ -19,7 +19,7 @@ from farfield.empirical.inputs import Inputs, count, tensors_of
 from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
 from farfield.empirical.own import Own
-from farfield.empirical.plan import SAMPLES, learn
+from farfield.empirical.plan import SAMPLES, learn, telling
 from farfield.empirical.signals import run_back
 from farfield.empirical.slow import slow_gradients
 from farfield.empirical.workspace import fresh
@@ -140,7 +140,7 @@ class Engine:
                 "requires_grad=False do not, nor those that parameters=... leaves out."
             )
         shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors_of(inputs))
-        plan = self._plan((graph.skeleton, shapes), inputs)
+        plan = self._plan(graph.skeleton, shapes, inputs)
         if plan.skeleton != graph.skeleton:  # these samples take other paths through the model
             reason = "the operations of the model depend on the samples"
             plan = Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
@@ -274,9 +274,14 @@ class Engine:
         need = Need(plan.graph_bytes, signals, plan.value_bytes, pair * len(self.groups))
         return Size(need, block.outputs, block.like[:0])
 
-    def _plan(self, kind: object, inputs: Inputs) -> Plan:
+    def _plan(self, skeleton: object, shapes: object, inputs: Inputs) -> Plan:
+        kind = skeleton, shapes
         if kind not in self._plans:
             plan = learn(self.forward, self.parameters, inputs)
+            if plan.skeleton != skeleton:
+                some = telling(self.forward, self.parameters, inputs, skeleton)
+                if some is not None:
+                    plan = learn(self.forward, self.parameters, some)
             if count(inputs) < SAMPLES:
                 return plan  # learnt from copies of the samples, which tell less
             self._plans[kind] = plan

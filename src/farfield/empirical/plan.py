@@ -79,6 +79,38 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
     return _checked(plan, Block(plan, graph, stacked, SAMPLES), [own for _, own in each])
 
 
+def telling(
+    forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs, skeleton: object
+) -> Inputs | None:
+    """Samples that lead a model through the operations that it takes for the whole batch.
+
+    Some models do more as soon as one sample asks for it, such as where a sequence is padded. That
+    sample is found by halving.
+
+    Args:
+        forward: The model.
+        parameters: The parameters that count.
+        inputs: The batch.
+        skeleton: What the batch's graph looks like.
+
+    Returns:
+        A few samples, the one that tells first; ``None`` if no single sample does.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    first, last = 0, count(inputs)
+    while last - first > 1:
+        middle = (first + last) // 2
+        halves = (first, middle), (middle, last)
+        for half in halves:
+            graph = graph_of(forward(rows_of(inputs, slice(*half))), names)
+            if graph.skeleton == skeleton:
+                first, last = half
+                break
+        else:
+            return None
+    return rows_of(inputs, torch.tensor([first, *range(min(SAMPLES - 1, count(inputs)))]))
+
+
 def _fixed(graph: Graph, small: Graph) -> list[bool]:
     """Which nodes depend on parameters alone."""
     fixed = [False] * len(graph.nodes)
