@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from farfield.empirical.forward import check_model
 from farfield.empirical.tangents import NormsWrittenOut, load, moved
 from farfield.errors import SettingsError, UnsupportedOperation
-from farfield.reading import eagerly
 from farfield.replaced import replaced
+from farfield.trail import eagerly
 
 
 class TaylorModel(nn.Module):

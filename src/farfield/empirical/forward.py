@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from farfield.empirical.inputs import Inputs, as_arguments, count, mapped, tensors_of
 from farfield.empirical.outputs import OutputChoice, flattened
 from farfield.errors import SettingsError, UnsupportedOperation
-from farfield.reading import eagerly
 from farfield.replaced import replaced
+from farfield.trail import eagerly
 
 _HALF = (torch.float16, torch.bfloat16)
 

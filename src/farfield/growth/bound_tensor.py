@@ -19,7 +19,8 @@ from farfield.growth.graph import (
     affine_degree,
     affine_interval,
 )
-from farfield.reading import AbstractTensor, RuleTable, running_module
+from farfield.reading import AbstractTensor, RuleTable
+from farfield.trail import running_module
 
 RULES = RuleTable(
     "certificates",

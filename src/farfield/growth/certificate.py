@@ -28,8 +28,8 @@ from farfield.growth.reasons import (
 )
 from farfield.growth.search import Effort, Escape, Found, Search
 from farfield.randomness import NothingRandom
-from farfield.reading import following, readable
 from farfield.replaced import run_with
+from farfield.trail import following, readable
 
 __all__ = ["Bound", "Certificate", "Growth", "certify_model", "rules"]
 

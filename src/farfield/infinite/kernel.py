@@ -20,7 +20,7 @@ from farfield.infinite.pairs import Program
 from farfield.infinite.reader import Reader
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
-from farfield.reading import readable
+from farfield.trail import readable
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 

@@ -12,7 +12,7 @@ from farfield.errors import SettingsError
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 from farfield.growth.dual import refine
 from farfield.growth.intervals import product, rounding, tidy
-from farfield.reading import current_module
+from farfield.trail import current_module
 
 
 def split(weight: Tensor) -> tuple[Tensor, Tensor]:
