@@ -74,6 +74,7 @@ def test_help_tells_the_defaults_that_are(command: Command) -> None:
     assert f"{protein.Settings().epochs} epochs and 10 seeds" in text("reproduce", "protein")
     assert f"{toy.Settings().epochs} epochs and 5 seeds" in text("reproduce", "toy")
     assert f"{tabular.Settings('a', 'b', 1.0).epochs} epochs and 5 seeds" in text("extrapolate")
+    assert "CPU threads [default: all cores]" in text("certify")  # brackets are no markup
 
 
 def test_list_and_version(command: Command) -> None:
