@@ -132,18 +132,15 @@ def test_signals_that_die_out():
     assert (at_the_edge.name, at_the_edge.variance) == ("critical", 0.0)
 
 
-@pytest.mark.parametrize("name", sorted(["relu", "elu", "gelu", "silu", "mish", "softplus"]))
-def test_every_activation_has_a_phase(name):
-    found = ff.theory.phase(name, 1.5, 0.1)
-    assert found.chi > 0
-    layers = []  # against the infinite-width reading of a deep network: its variances converge
+@pytest.mark.parametrize("name", ["relu", "gelu", "silu"])
+def test_the_fixed_variance_is_that_of_deep_infinite_networks(name):
+    found = ff.theory.phase(name, 1.0, 0.3)
+    model = ff.mlp(1, [4] * 20, 1, activation=name)
+    nngp = ff.infinite_width(model, weight_var=1.0, bias_var=0.3).nngp
+    # 20 layers come to within exp(-20 / xi_q), and xi_q is below 2 here.
+    assert found.variance_scale < 2.0
     x = torch.tensor([[1.0]], dtype=torch.float64)
-    for depth in (40,):
-        model = ff.mlp(1, [4] * depth, 1, activation=name)
-        nngp = ff.infinite_width(model, weight_var=1.5, bias_var=0.1).nngp
-        layers.append(float(nngp.diagonal(x)))
-    if math.isfinite(found.variance) and found.variance_scale < 5:
-        assert layers[-1] == pytest.approx(found.variance, rel=1e-2)
+    assert float(nngp.diagonal(x)) == pytest.approx(found.variance, rel=1e-4)
 
 
 def test_what_is_no_activation_is_refused(as_users_run_it):
@@ -157,9 +154,9 @@ def test_what_is_no_activation_is_refused(as_users_run_it):
         ff.theory.phase("relu", -1.0)
     with pytest.raises(SettingsError, match="start is 0"):
         ff.theory.phase("relu", 1.0, start=0.0)
-    with pytest.raises(SettingsError, match="no slope|no edge"):
+    with pytest.raises(SettingsError, match=r"no slope|no edge"):
         ff.theory.critical_weight_var(torch.sign)
-    with pytest.raises(SettingsError, match="no edge of chaos at bias_var 0.1"):
+    with pytest.raises(SettingsError, match=r"no edge of chaos at bias_var 0\.1"):
         ff.theory.critical_weight_var("gelu", 0.1)
 
 

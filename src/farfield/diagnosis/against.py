@@ -117,6 +117,4 @@ def train(
     except RangeError:
         return Training(steps, learning_rate, losses[0], math.inf, math.inf, 1.0)
     change = float((after - before).norm() / before.norm())
-    return Training(
-        steps, learning_rate, losses[0], last, change, monitor.moments[-1].distance
-    )
+    return Training(steps, learning_rate, losses[0], last, change, monitor.moments[-1].distance)

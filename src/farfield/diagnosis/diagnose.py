@@ -34,7 +34,7 @@ def diagnose(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    r"""Whether tangent-kernel theory describes networks of this architecture and initialisation.
+    r"""Whether tangent-kernel theory describes networks of this architecture and draw.
 
     Networks are drawn anew many times. Of their tangent kernels T(x, x) (standard parametrisation,
     mean over the outputs) it tells the dispersion ``E[T^2] / E[T]^2``; of their gradients, how they
@@ -137,7 +137,9 @@ def _inputs(x: object, drawn: Draws) -> Tensor:
     if not isinstance(x, Tensor):
         raise SettingsError(f"x is a {type(x).__name__}; it must be a tensor (n, *features).")
     if x.ndim < 1 or len(x) == 0:
-        raise SettingsError(f"x has shape {tuple(x.shape)}; it must be (n, *features), n at least 1.")
+        raise SettingsError(
+            f"x has shape {tuple(x.shape)}; it must be (n, *features), n at least 1."
+        )
     x = x.detach().to(drawn.like.device)
     if not x.is_floating_point():
         return x

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,21 @@ from farfield.networks import InitVariance, init_variance
 from farfield.reading import readable
 
 _APART = 2**20  # between the first draws of two seeds
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Several networks of one architecture.
+
+    Attributes:
+        skeleton: One of them.
+        trained: Parameters that are trained, by name, stacked along a first dimension.
+        others: Frozen parameters and buffers, likewise.
+    """
+
+    skeleton: nn.Module
+    trained: dict[str, Tensor]
+    others: dict[str, Tensor]
 
 
 class Draws:
@@ -61,13 +77,48 @@ class Draws:
     def network(self, index: int) -> nn.Module:
         """The network of this number, in eval mode; the same whenever it is asked for."""
         if self._build is not None:
-            network = self._made(index)
-        else:
-            network = copy.deepcopy(self._original)
-            with self._seeded(index), torch.no_grad():
-                for module in network.modules():
-                    _draw_(module)
-        return network.eval()
+            return self._made(index)
+        network = copy.deepcopy(self._original).eval()
+        self._draw_(network, index)
+        return network
+
+    def stacked(self, numbers: Sequence[int]) -> Stacked:
+        """Several networks as stacked tensors.
+
+        Raises:
+            SettingsError: The function makes networks of different shapes.
+        """
+        network = copy.deepcopy(self._original).eval()
+        start = {name: value.clone() for name, value in _tensors(network).items()}
+        parts: dict[str, list[Tensor]] = {name: [] for name in start}
+        for number in numbers:
+            if self._build is not None:
+                network = self._made(number)
+            else:
+                with torch.no_grad():
+                    for name, value in _tensors(network).items():
+                        value.copy_(start[name])
+                self._draw_(network, number)
+            found = _tensors(network)
+            if {n: v.shape for n, v in found.items()} != {n: v.shape for n, v in start.items()}:
+                raise SettingsError(
+                    "The function that makes the model gives networks of different shapes; draws "
+                    "are of one architecture."
+                )
+            for name, value in found.items():
+                parts[name].append(value.clone())
+        tensors = {name: torch.stack(values) for name, values in parts.items()}
+        trained = {name for name, own in network.named_parameters() if own.requires_grad}
+        return Stacked(
+            network,
+            {name: value for name, value in tensors.items() if name in trained},
+            {name: value for name, value in tensors.items() if name not in trained},
+        )
+
+    def _draw_(self, network: nn.Module, index: int) -> None:
+        with self._seeded(index), torch.no_grad():
+            for module in network.modules():
+                _draw_(module)
 
     def _made(self, index: int) -> nn.Module:
         assert self._build is not None
@@ -77,9 +128,24 @@ class Draws:
 
     @contextmanager
     def _seeded(self, index: int) -> Iterator[None]:
-        with torch.random.fork_rng(devices=self._devices):
-            torch.manual_seed(self._seed * _APART + index)
+        seed = self._seed * _APART + index
+        if self._devices:
+            with torch.random.fork_rng(devices=self._devices):
+                torch.manual_seed(seed)
+                yield
+            return
+        # The same without the seeds of devices that are not used, which take longer than a draw.
+        before = torch.get_rng_state()
+        try:
+            torch.default_generator.manual_seed(seed)
             yield
+        finally:
+            torch.set_rng_state(before)
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    named = (*network.named_parameters(), *network.named_buffers())
+    return {name: value.detach() for name, value in named}
 
 
 def _draw_(module: nn.Module) -> None:

@@ -194,10 +194,7 @@ def _rows(told: Diagnosis) -> list[tuple[str, str, str]]:
         (
             "correlation with infinite width",
             "none" if agreement.correlation is None else f"{agreement.correlation:.3f}",
-            agreement.why_not
-            or f"single networks, from {agreement.interval[0]:.3f} to {agreement.interval[1]:.3f}"
-            if agreement.interval or agreement.why_not
-            else "",
+            agreement.why_not or f"of single networks {_between(agreement.interval or (0.0, 0.0))}",
         ),
     ]
     if told.training is not None:

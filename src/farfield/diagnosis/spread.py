@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.func import grad, stack_module_state, vmap
+from torch.func import grad, vmap
 
-from farfield.diagnosis.draws import Draws
+from farfield.diagnosis.draws import Draws, Stacked
 from farfield.diagnosis.result import Dispersion, Interval
 from farfield.empirical import empirical_ntk
 from farfield.errors import RangeError
@@ -29,9 +29,7 @@ _RESAMPLES = 1000
 Array = npt.NDArray[np.float64]
 
 
-def kernels(
-    draws: Draws, x: Tensor, count: int, done: Callable[[int], None]
-) -> Array:
+def kernels(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) -> Array:
     """T(x, x) of ``count`` networks, the mean over the outputs: (count, inputs), in float64.
 
     Many networks run at once where the model lets ``vmap`` batch it, else one after the other.
@@ -45,21 +43,20 @@ def kernels(
     first = 0
     while first < count:
         numbers = range(first, min(count, first + (at_once if batched else 1)))
-        networks = [draws.network(number) for number in numbers]
-        values = _batched(networks, x) if batched else None
+        values = _batched(draws.stacked(numbers), x) if batched else None
         if values is None and batched:
             batched = False
             continue
         if values is None:
-            values = empirical_ntk(networks[0]).diagonal(x)[None]
+            values = empirical_ntk(draws.network(first)).diagonal(x)[None]
         parts.append(values.detach().double().cpu())
         first = numbers.stop
         done(first)
     found = torch.cat(parts)
     if not bool(found.isfinite().all()):
         raise RangeError(
-            f"The tangent kernel of {int((~found.isfinite()).any(1).sum())} of {count} draws is not "
-            f"finite in {x.dtype}; give the model in float64 (model.double()), smaller inputs or a "
+            f"The tangent kernel of {int((~found.isfinite()).any(1).sum())} of {count} draws is "
+            f"not finite in {x.dtype}; give the model in float64 (model.double()), smaller inputs or a "
             "smaller weight_var."
         )
     if not bool((found > 0).any()):
@@ -68,18 +65,14 @@ def kernels(
     return array
 
 
-def _batched(networks: list[nn.Module], x: Tensor) -> Tensor | None:
+def _batched(networks: Stacked, x: Tensor) -> Tensor | None:
     """T of several networks in one pass; ``None`` where the model cannot be batched."""
-    skeleton = networks[0]
+    skeleton = networks.skeleton
     with torch.no_grad():
-        parameters, buffers = stack_module_state(networks)
         output = skeleton(x[:1])
     if not isinstance(output, Tensor):
         return None
-    width = output.numel()
-    trained = {name for name, own in skeleton.named_parameters() if own.requires_grad}
-    fixed = {name: value for name, value in parameters.items() if name not in trained}
-    signals = torch.eye(width, dtype=output.dtype, device=output.device)
+    signals = torch.eye(output.numel(), dtype=output.dtype, device=output.device)
 
     def size(own: dict[str, Tensor], others: dict[str, Tensor], one: Tensor) -> Tensor:
         def projected(values: dict[str, Tensor], signal: Tensor) -> Tensor:
@@ -92,17 +85,18 @@ def _batched(networks: list[nn.Module], x: Tensor) -> Tensor | None:
 
         return vmap(of_output)(signals).mean()
 
-    own = {name: value.detach() for name, value in parameters.items() if name in trained}
     over_inputs = vmap(size, in_dims=(None, None, 0))
     over_networks = vmap(over_inputs, in_dims=(0, 0, None))
     try:
-        values: Tensor = over_networks(own, {**buffers, **fixed}, x)
+        values: Tensor = over_networks(networks.trained, networks.others, x)
     except (RuntimeError, ValueError, NotImplementedError):
         return None  # control flow on values, in-place functions, random numbers, ...
     return values
 
 
-def dispersion(values: Array, predicted: float | None, why_not: str | None, seed: int) -> Dispersion:
+def dispersion(
+    values: Array, predicted: float | None, why_not: str | None, seed: int
+) -> Dispersion:
     """The statistics of kernels (draws, inputs)."""
     generator = np.random.default_rng(seed)
     count = len(values)
@@ -144,7 +138,10 @@ def predicted(network: nn.Module, x: Tensor) -> tuple[float | None, str | None]:
     linear = layers[0::2]
     variances = [init_variance(layer) for layer in linear]
     if any(variance is None for variance in variances):
-        return None, "its layers were not drawn by gaussian_init_, and exact formulas need Gaussians"
+        return (
+            None,
+            "its layers were not drawn by gaussian_init_, and exact formulas need Gaussians",
+        )
     biased = [layer.bias is not None for layer in linear]
     if any(biased) != all(biased) or not all(p.requires_grad for p in network.parameters()):
         return None, "exact formulas need all layers trained, and biases in all of them or none"
@@ -154,13 +151,14 @@ def predicted(network: nn.Module, x: Tensor) -> tuple[float | None, str | None]:
     known = [variance for variance in variances if variance is not None]
     if any(variance.weight == 0 for variance in known):
         return None, "a weight_var is 0"
-    widths = [linear[0].weight.shape[1], *(layer.weight.shape[0] for layer in linear)]
+    shapes = [layer.get_parameter("weight").shape for layer in linear]
+    widths = [shapes[0][1], *(shape[0] for shape in shapes)]
     norms = [float(norm) for norm in x.detach().double().flatten(1).norm(dim=1)]
     if min(norms) == 0.0:
         return None, "exact formulas need inputs other than zero"
     values = [
         ntk_moments(
-            [int(width) for width in widths],
+            widths,
             [variance.weight for variance in known],
             [variance.bias if all(biased) else 0.0 for variance in known],
             bias=all(biased),

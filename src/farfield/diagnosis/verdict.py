@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from farfield.diagnosis.result import Dispersion, Gradients, Training
 
 RANDOM = 1.1
@@ -16,9 +18,7 @@ LEARNT = 0.9
 """A short training has learnt something if the loss falls below this share of what it was."""
 
 
-def verdict(
-    spread: Dispersion, flow: Gradients, training: Training | None
-) -> tuple[str, str]:
+def verdict(spread: Dispersion, flow: Gradients, training: Training | None) -> tuple[str, str]:
     """A few words, and the number that decides.
 
     Theory needs three things: a kernel that is the same for every draw, gradients that reach all
@@ -39,11 +39,11 @@ def verdict(
         )
     fixed = f"E[T^2]/E[T]^2 is {spread.value:.3g}, below {RANDOM}"
     if flow.phase in ("vanishing", "exploding"):
-        factor = abs(flow.slope) * (len(flow.layers) - 1) / 2.302585092994046
+        decades = flow.slope * (len(flow.layers) - 1) / math.log(10.0)
         return (
             f"kernel fixed at initialisation, gradients {flow.phase}: layers train unevenly",
-            f"From the last layer to the first the variance of gradients changes by 10^{factor:.1f} "
-            f"({flow.slope:+.3g} in its logarithm per layer). {fixed}.",
+            "From the last layer to the first the variance of gradients changes by a factor of "
+            f"10^{decades:.1f} ({flow.slope:+.3g} in its logarithm per layer). {fixed}.",
         )
     if training is None:
         return (
@@ -51,19 +51,18 @@ def verdict(
             f"{fixed}, and gradients are neither vanishing nor exploding. Whether the kernel stays "
             "as it is in training was not looked at; give targets y.",
         )
+    left = training.loss_after / training.loss_before if training.loss_before > 0 else 1.0
     changed = f"|K' - K| / |K| is {training.change:.3g} after {training.steps} steps"
-    learnt = training.loss_after < LEARNT * training.loss_before
+    learnt = left < LEARNT
     if training.change > LAZY:
         words = "trainable but not lazy" if learnt else "not lazy"
         return (
             f"{words}: the kernel changes in training",
-            f"{changed}, above {LAZY}, with the loss at "
-            f"{training.loss_after / max(training.loss_before, 1e-300):.0%} of what it was. {fixed}.",
+            f"{changed}, above {LAZY}, with the loss at {left:.2g} of what it was. {fixed}.",
         )
     if not learnt:
         return (
             "NTK regime at initialisation; the training was too short to tell more",
-            f"The loss is still at {training.loss_after / max(training.loss_before, 1e-300):.0%} of "
-            f"what it was after {training.steps} steps; {changed}. {fixed}.",
+            f"The loss is still at {left:.2g} of what it was; {changed}. {fixed}.",
         )
     return ("NTK regime", f"{changed}, at most {LAZY}; {fixed}.")
