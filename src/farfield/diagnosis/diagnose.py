@@ -42,7 +42,8 @@ def diagnose(
     of infinite width; and with targets, how much one changes in a short training. The first of
     these that theory cannot bear decides the verdict.
 
-    **How networks are drawn.** A function is called again for each draw. Of a model every module
+    **How networks are drawn.** A function is called again for each draw (if it seeds itself, so
+    that two calls give the same network, that counts as a model). Of a model every module
     is drawn by the variances that :func:`farfield.gaussian_init_` remembers, else by its
     ``reset_parameters()``, else by Gaussians as large as the entries of its matrices are. So a model
     that was initialised by hand must be given as the function that does it. Frozen modules stay.

@@ -35,7 +35,8 @@ class Stacked:
 class Draws:
     """Random networks of the user's architecture; the user's own stays as it is.
 
-    A function ``build`` is called again for every draw. Of a model every module is drawn anew,
+    A function ``build`` is called again for every draw, unless it seeds itself and gives the same
+    network twice; then its network counts as a model. Of a model every module is drawn anew,
     by the first of these that it has: the variances that :func:`farfield.gaussian_init_` remembers;
     its own ``reset_parameters()``; Gaussians as large as the entries of its matrices are now (its
     vectors stay). Modules of which all parameters are frozen stay as they are.
@@ -54,14 +55,21 @@ class Draws:
     def __init__(self, model: nn.Module | Callable[[], nn.Module], seed: int) -> None:
         self._seed = seed
         self._devices: list[torch.device] = []
+        self._build: Callable[[], nn.Module] | None = None
         if isinstance(model, nn.Module):
-            self._build = None
             self._original = copy.deepcopy(readable(model))
             self.source = _source(self._original)
         elif callable(model):
+            name = getattr(model, "__name__", "the function")
             self._build = model
             self._original = self._made(0)
-            self.source = f"by {getattr(model, '__name__', 'the function')}(), called for each draw"
+            self.source = f"by {name}(), called for each draw"
+            if _same(self._original, self._made(1)):
+                # It seeds itself; its networks are then drawn as those of a model are.
+                self._build = None
+                self.source = (
+                    f"{_source(self._original)}, as {name}() gives the same network at each call"
+                )
         else:
             raise SettingsError(
                 f"The model is a {type(model).__name__}; give a torch.nn.Module, or a function "
@@ -141,6 +149,12 @@ class Draws:
             yield
         finally:
             torch.set_rng_state(before)
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same parameters, value for value."""
+    pairs = zip(one.parameters(), other.parameters(), strict=False)
+    return all(a.shape == b.shape and bool((a == b).all()) for a, b in pairs)
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
