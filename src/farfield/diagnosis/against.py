@@ -22,6 +22,8 @@ def agreement(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) 
     """Correlations over pairs of different inputs, where the infinite-width limit is known."""
     if len(x) < 3:
         return _none(f"{len(x)} inputs have too few pairs; give at least 3")
+    if not x.is_floating_point():
+        return _none("the infinite-width reading takes inputs that are real numbers")
     rows, columns = torch.triu_indices(len(x), len(x), 1)
     network = draws.network(0)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from farfield.diagnosis import against, flow, spread
@@ -25,8 +26,8 @@ Progress = Callable[[str, int], Callable[[int], None]]
 
 def diagnose(
     model: nn.Module | Callable[[], nn.Module],
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Shaped[Tensor, "n *features"],
+    y: Shaped[Tensor, "n *outputs"] | None = None,
     *,
     draws: int = 200,
     steps: int = 100,
@@ -45,9 +46,9 @@ def diagnose(
     **How networks are drawn.** A function is called again for each draw (if it seeds itself, so
     that two calls give the same network, that counts as a model). Of a model every module
     is drawn by the variances that :func:`farfield.gaussian_init_` remembers, else by its
-    ``reset_parameters()``, else by Gaussians as large as the entries of its matrices are. So a model
-    that was initialised by hand must be given as the function that does it. Frozen modules stay.
-    The networks run in eval mode; the model itself is not changed.
+    ``reset_parameters()``, else by Gaussians as large as the entries of its matrices are. So a
+    model that was initialised by hand must be given as the function that does it. Frozen modules
+    stay. The networks run in eval mode; the model itself is not changed.
 
     Args:
         model: A module, or a function without arguments that makes and initialises one.
@@ -75,7 +76,7 @@ def diagnose(
 
     Example:
         >>> import torch, farfield as ff
-        >>> model = ff.gaussian_init_(ff.mlp(3, [64] * 40, 1), weight_var=2.5, bias_var=0.0)
+        >>> model = ff.gaussian_init_(ff.mlp(3, [8] * 6, 1), weight_var=2.5, bias_var=0.0)
         >>> print(ff.diagnose(model, torch.eye(3), draws=20).verdict)
         kernel random at initialisation: one draw says little
     """
@@ -98,7 +99,7 @@ def diagnose(
         targets = against.targets_of(y, outputs, len(rows)).to(rows.device)[order]
     stage = progress or _silent
     followed, points = rows[:_INPUTS], rows[:_POINTS]
-    values = spread.kernels(drawn, followed, draws, stage("drawing networks", draws))
+    values = spread.kernels(drawn, followed, outputs, draws, stage("drawing networks", draws))
     shape, gradients = flow.gradients(
         drawn, points, min(draws, _FLOWS), stage("following gradients", min(draws, _FLOWS))
     )

@@ -52,7 +52,7 @@ class Draws:
         SettingsError: Something else, or nothing that is trained.
     """
 
-    def __init__(self, model: nn.Module | Callable[[], nn.Module], seed: int) -> None:
+    def __init__(self, model: object, seed: int) -> None:
         self._seed = seed
         self._devices: list[torch.device] = []
         self._build: Callable[[], nn.Module] | None = None

@@ -29,7 +29,9 @@ _RESAMPLES = 1000
 Array = npt.NDArray[np.float64]
 
 
-def kernels(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) -> Array:
+def kernels(
+    draws: Draws, x: Tensor, outputs: int, count: int, done: Callable[[int], None]
+) -> Array:
     """T(x, x) of ``count`` networks, the mean over the outputs: (count, inputs), in float64.
 
     Many networks run at once where the model lets ``vmap`` batch it, else one after the other.
@@ -37,7 +39,7 @@ def kernels(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) ->
     Raises:
         RangeError: A kernel is not finite, or all of them are zero.
     """
-    at_once = max(1, _NUMBERS_AT_ONCE // max(1, draws.size * len(x)))
+    at_once = max(1, _NUMBERS_AT_ONCE // (draws.size * len(x) * outputs))
     parts: list[Tensor] = []
     batched = at_once > 1
     first = 0
@@ -56,8 +58,8 @@ def kernels(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) ->
     if not bool(found.isfinite().all()):
         raise RangeError(
             f"The tangent kernel of {int((~found.isfinite()).any(1).sum())} of {count} draws is "
-            f"not finite in {x.dtype}; give the model in float64 (model.double()), smaller inputs or a "
-            "smaller weight_var."
+            f"not finite in {x.dtype}; give the model in float64 (model.double()), smaller inputs "
+            "or a smaller weight_var."
         )
     if not bool((found > 0).any()):
         raise RangeError("The tangent kernel of every draw is zero: nothing the model trains acts.")
