@@ -48,7 +48,7 @@ X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 
 
 def test_three_networks_three_verdicts() -> None:
-    wide = ff.gaussian_init_(ff.mlp(4, [512], 1), 2.0, 0.01)
+    wide = ff.gaussian_init_(ff.mlp(4, [256], 1), 2.0, 0.01)
     assert ff.diagnose(wide, X, draws=10).verdict == "NTK regime at initialisation"
     deep = ff.gaussian_init_(ff.mlp(4, [12] * 6, 1), 2.5, 0.0)
     told = ff.diagnose(deep, X, draws=30)

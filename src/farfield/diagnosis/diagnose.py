@@ -27,7 +27,7 @@ Progress = Callable[[str, int], Callable[[int], None]]
 def diagnose(
     model: nn.Module | Callable[[], nn.Module],
     x: Shaped[Tensor, "n *features"],
-    y: Shaped[Tensor, "n *outputs"] | None = None,
+    y: Shaped[Tensor, "rows *outputs"] | None = None,
     *,
     draws: int = 200,
     steps: int = 100,

@@ -104,7 +104,9 @@ def dispersion(
     count = len(values)
     scaled = values / values.mean(0).clip(min=np.finfo(float).tiny)
     chosen = generator.multinomial(count, np.full(count, 1.0 / count), _RESAMPLES) / count
-    resampled = ((chosen @ scaled**2) / (chosen @ scaled).clip(min=1e-300) ** 2).mean(1)
+    means = chosen @ scaled
+    alive = (means > 0).all(1)
+    resampled = ((chosen @ scaled**2)[alive] / means[alive] ** 2).mean(1)
     squares = (scaled**2).mean(1)
     logs = np.log(values[values > 0])
     low, middle, high = np.quantile(logs, [0.25, 0.5, 0.75])
