@@ -48,8 +48,9 @@ def dispersion(
     ``"published"``: the same with ``W = 2 e^{5 lambda} p(-4 lambda)
     = [e^{5 lambda} (1 - 1/(4 lambda)) + e^{lambda} / (4 lambda)] / (2 lambda)`` and
     ``C = p(5 lambda) + e^{5 lambda} (5 p(-5 lambda) - 4 p(-4 lambda))``, the chaotic formula of
-    the paper as we know it (quoted, not read from a copy). It is what a network gives whose backward pass has weights of its own, independent
-    of those of the forward pass (its masks are shared): what A_m and B_l have in common then grows
+    the paper as we know it (quoted, not read from a copy). It is what a network gives whose
+    backward pass has weights of its own, independent of those of the forward pass (its masks are
+    shared): what A_m and B_l have in common then grows
     by 1 + 1/M a layer. The same weights go both ways, though, so that the product of the layers
     between them has ``E[|Q|_F^4] / E[|Q|_F^2]^2 -> (e^{5 t} + 2 e^{-t}) / 3`` at t = (m - l) / M
     instead of e^t. Both agree to first order in lambda; at lambda = 0.2 they are 2.168 and
