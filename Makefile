@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	bench-solve bench-peers bench-empirical clean
+	bench-solve bench-peers bench-empirical diagnoses clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -14,6 +14,7 @@ help:
 	@echo "make accuracy  the kernels' errors against 200 digits (a few minutes)"
 	@echo "make soundness  certificates against 100,000 adversarial inputs each (about an hour)"
 	@echo "make toy-bounds  the tables of docs/regression.md (a minute)"
+	@echo "make diagnoses  the table of docs/diagnose.md (minutes)"
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
@@ -46,6 +47,9 @@ format: .venv/.ready
 
 accuracy: .venv/.ready
 	$(BIN)/python benchmarks/accuracy.py
+
+diagnoses: .venv/.ready
+	$(BIN)/python benchmarks/diagnoses.py
 
 soundness: .venv/.ready
 	$(BIN)/python benchmarks/soundness.py

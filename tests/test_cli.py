@@ -50,7 +50,7 @@ def test_help_answers_fast_and_without_torch() -> None:
             [sys.executable, "-m", "farfield", "--help"], capture_output=True, text=True, check=True
         )
         times.append(_spent() - begin)
-    for name in ("extrapolate", "reproduce", "list", "demo", "certify", "regress"):
+    for name in ("extrapolate", "reproduce", "list", "demo", "certify", "diagnose", "regress"):
         assert name in done.stdout
     assert min(times) < 1.0
     script = "import farfield.cli, sys; sys.exit('torch' in sys.modules)"
@@ -61,7 +61,7 @@ def test_help_answers_fast_and_without_torch() -> None:
     "arguments",
     [
         *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
-        *(["demo"], ["certify"], ["regress"], ["reproduce", "transformer"]),
+        *(["demo"], ["certify"], ["diagnose"], ["regress"], ["reproduce", "transformer"]),
         *(["reproduce", name] for name in ("faces", "rotated", "heatmaps", "theorems", "paper")),
     ],
 )
@@ -275,6 +275,15 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "input shape in words": (("certify", "net.py:build", "--input-shape", "x"), "'x' is not whole"),
     "empty box": (("certify", "net.py:build", "--box", 1, -1), "box from 1 to -1 is empty"),
     "unknown operation": (("certify", "net.py:sorts"), "sort has no rule in certificates"),
+    "diagnose without inputs": (("diagnose", "net.py:build"), "Missing option '--data'"),
+    "missing inputs": (
+        ("diagnose", "net.py:build", "--data", "absent.npy"),
+        "There is no file absent.npy",
+    ),
+    "inputs that are no array": (
+        ("diagnose", "net.py:build", "--data", "garbage.csv"),
+        "garbage.csv cannot be read as an array without running code",
+    ),
     "regress without a new table": (("regress", "CSV", "--target", "price"), "Missing argument"),
     "regress without a target": (("regress", "CSV", "CSV"), "--target"),
     "missing training table": (("regress", "absent.csv", "CSV", *PRICE), "no file absent.csv"),

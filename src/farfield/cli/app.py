@@ -9,6 +9,7 @@ import typer
 from farfield import __version__
 from farfield.cli.certify import certify
 from farfield.cli.demo import demo
+from farfield.cli.diagnose import diagnose
 from farfield.cli.extrapolate import extrapolate
 from farfield.cli.listing import list_studies
 from farfield.cli.regress import regress
@@ -36,5 +37,6 @@ def _top(
 app.command("list")(list_studies)
 app.command()(extrapolate)
 app.command()(certify)
+app.command()(diagnose)
 app.command()(regress)
 app.command()(demo)

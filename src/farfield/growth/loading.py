@@ -6,7 +6,7 @@ import importlib.util
 import pickle
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +37,24 @@ def build_model(target: str) -> nn.Module:
         SettingsError: The target is not of this form, there is no such file or function, the code
             fails, or what it returns is no module.
     """
+    return load_builder(target)()
+
+
+def load_builder(target: str) -> Callable[[], nn.Module]:
+    """The function of a Python file that makes a model; each call makes another one.
+
+    The file runs, once: it is the user's own.
+
+    Args:
+        target: As of :func:`build_model`.
+
+    Returns:
+        A function without arguments. It raises SettingsError where the user's fails or returns no
+        module.
+
+    Raises:
+        SettingsError: The target is not of this form, or there is no such file or function.
+    """
     path_text, _, name = target.rpartition(":")
     if not path_text or not name.isidentifier():
         raise SettingsError(
@@ -50,16 +68,21 @@ def build_model(target: str) -> nn.Module:
     build = getattr(module, name, None)
     if not callable(build):
         raise SettingsError(f"{path} has no function {name!r} that returns the model.")
-    try:
-        model = build()
-    except _FAILURES as error:
-        raise SettingsError(f"{name}() of {path} failed: {_told(error)}.") from error
-    if not isinstance(model, nn.Module):
-        raise SettingsError(
-            f"{name}() of {path} returned a {type(model).__name__}; it must return a "
-            "torch.nn.Module."
-        )
-    return model
+
+    def built() -> nn.Module:
+        try:
+            model = build()
+        except _FAILURES as error:
+            raise SettingsError(f"{name}() of {path} failed: {_told(error)}.") from error
+        if not isinstance(model, nn.Module):
+            raise SettingsError(
+                f"{name}() of {path} returned a {type(model).__name__}; it must return a "
+                "torch.nn.Module."
+            )
+        return model
+
+    built.__name__ = name
+    return built
 
 
 def _run(path: Path) -> ModuleType:

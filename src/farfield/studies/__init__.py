@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from farfield.studies import (
         certificate,
+        diagnosis,
         faces,
         heatmaps,
         paper,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "certificate",
+    "diagnosis",
     "faces",
     "heatmaps",
     "paper",
