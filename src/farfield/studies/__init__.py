@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from farfield.studies import (
         certificate,
+        dispersion,
+        dynamics,
         faces,
         heatmaps,
         paper,
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
         theorems,
         toy,
         transformer,
+        variance,
     )
 
 __all__ = [
     "certificate",
+    "dispersion",
+    "dynamics",
     "faces",
     "heatmaps",
     "paper",
@@ -36,6 +41,7 @@ __all__ = [
     "theorems",
     "toy",
     "transformer",
+    "variance",
 ]
 
 
