@@ -6,6 +6,7 @@ beside it, what the papers leave open: other angles, sigmoids in three phases, L
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,12 @@ class Settings:
 
     def phases(self) -> tuple[float, ...]:
         """The values of sigma_w squared nearest to 1, 2 and 2.5: ordered, critical, chaotic."""
-        found = [min(self.weight_vars, key=lambda v, at=at: abs(v - at)) for at in (1.0, 2.0, 2.5)]
-        return tuple(dict.fromkeys(float(value) for value in found))
+        found = [float(_nearest(self.weight_vars, at)) for at in (1.0, 2.0, 2.5)]
+        return tuple(dict.fromkeys(found))
+
+
+def _nearest(values: tuple[float | int, ...], wanted: float) -> float | int:
+    return min(values, key=lambda value: abs(value - wanted))
 
 
 @dataclass(frozen=True)
@@ -172,27 +177,26 @@ def run(
             done = steps.stage(name, len(draws.blocks(count)))
             parts = []
             for block in draws.blocks(count):
-                parts.append(workspace.part(f"{name}-{block}", lambda block=block: draw(block)))
+                parts.append(workspace.part(f"{name}-{block}", functools.partial(draw, block)))
                 done(block + 1)
             return pd.concat(parts, ignore_index=True)
 
-        relu = collected("relu", lambda b: draws.networks_of_relu(settings, b), settings.draws)
+        relu = collected(
+            "relu", functools.partial(draws.networks_of_relu, settings), settings.draws
+        )
         metrics = [_by_depth(settings, "relu", relu)]
-        angles = collected(
-            "angles", lambda b: draws.networks_at_angles(settings, b), settings.further_draws
-        )
-        metrics.append(_by_angle(settings, angles))
-        for place in ("first", "last", "every"):
-            normed = collected(
-                place,
-                lambda b, place=place: draws.networks_with_norm(settings, b, place),
-                settings.further_draws,
-            )
-            metrics.append(_by_depth(settings, place, normed))
-        sigmoid = collected(
-            "sigmoid", lambda b: draws.networks_of_sigmoid(settings, b), settings.further_draws
-        )
-        metrics.append(_by_depth(settings, "sigmoid", sigmoid))
+        angles = functools.partial(draws.networks_at_angles, settings)
+        metrics.append(_by_angle(settings, collected("angles", angles, settings.further_draws)))
+        further_networks = {
+            **{
+                place: functools.partial(draws.networks_with_norm, settings, norm_at=place)
+                for place in ("first", "last", "every")
+            },
+            "sigmoid": functools.partial(draws.networks_of_sigmoid, settings),
+        }
+        for name, draw in further_networks.items():
+            kernels = collected(name, draw, settings.further_draws)
+            metrics.append(_by_depth(settings, name, kernels))
     frame = _with_theory(settings, pd.concat(metrics, ignore_index=True))
     deepest = relu.iloc[settings.depths - 1 :: settings.depths]
     shown = deepest[[f"{variance:g}" for variance in settings.phases()]].reset_index(drop=True)
@@ -208,7 +212,7 @@ def _by_depth(settings: Settings, network: str, kernels: pd.DataFrame) -> pd.Dat
             {
                 "network": network,
                 "counted": "weights" if name == "weights" else "all",
-                "weight_var": 0.0 if name == "weights" else float(name),
+                "weight_var": 0.0 if name == "weights" else float(str(name)),
                 "depth": np.arange(1, settings.depths + 1),
                 "cosine": 1.0,
                 **_statistics(settings, kernels[name], settings.depths),
@@ -227,7 +231,7 @@ def _by_angle(settings: Settings, kernels: pd.DataFrame) -> pd.DataFrame:
             {
                 "network": "relu",
                 "counted": "all",
-                "weight_var": float(name),
+                "weight_var": float(str(name)),
                 "depth": depths.repeat(len(cosines)),
                 "cosine": np.tile(cosines, len(depths)),
                 **_statistics(settings, kernels[name], len(cosines) * len(depths)),
@@ -256,15 +260,13 @@ def _statistics(settings: Settings, kernels: pd.Series, cells: int) -> dict[str,
 
 def _with_theory(settings: Settings, metrics: pd.DataFrame) -> pd.DataFrame:
     """Columns exact, limit and published, where there is a theory: ReLU without norm, cosine 1."""
-    columns: dict[str, list[float]] = {"exact": [], "limit": [], "published": []}
-    for row in metrics.itertuples():
-        for method, column in columns.items():
-            known = row.network == "relu"
-            variance = float(row.weight_var) or 2.0  # of weights alone, any will do
-            bias = row.counted == "all"
-            column.append(
-                theory(row.depth, settings.width, variance, bias, method=method)
-                if known
-                else float("nan")
+    known = metrics[metrics["network"] == "relu"]
+    found = {method: np.full(len(metrics), np.nan) for method in ("exact", "limit", "published")}
+    cells = zip(known.index, known["depth"], known["weight_var"], known["counted"], strict=True)
+    for place, depth, variance, counted in cells:
+        of_any = float(variance) or 2.0  # of weights alone, any will do
+        for method, column in found.items():
+            column[place] = theory(
+                int(depth), settings.width, of_any, counted == "all", method=method
             )
-    return metrics.assign(**columns)
+    return metrics.assign(**found)

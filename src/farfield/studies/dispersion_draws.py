@@ -36,7 +36,7 @@ def networks_of_relu(settings: Settings, block: int) -> pd.DataFrame:
     """
     found = [
         _columns(settings, products(x[:, :1], weights, readouts))
-        for x, weights, readouts in _drawn(settings, block, settings.draws)
+        for x, weights, readouts in drawn_networks(settings, block, settings.draws)
     ]
     return pd.concat(found, ignore_index=True)
 
@@ -54,7 +54,7 @@ def networks_at_angles(settings: Settings, block: int) -> pd.DataFrame:
     """
     shown = torch.tensor(settings.shown_depths) - 1
     found = []
-    for x, weights, readouts in _drawn(settings, block, settings.further_draws):
+    for x, weights, readouts in drawn_networks(settings, block, settings.further_draws):
         parts = products(x, weights, readouts).kernels(_scales(settings))
         found.append(_frame(settings, (parts[0] + parts[1])[:, :, shown].flatten(1)))
     return pd.concat(found, ignore_index=True)
@@ -73,7 +73,7 @@ def networks_with_norm(settings: Settings, block: int, norm_at: str) -> pd.DataF
     """
     found = [
         _columns(settings, products(x[:, :1], weights, readouts, "relu", norm_at))
-        for x, weights, readouts in _drawn(settings, block, settings.further_draws)
+        for x, weights, readouts in drawn_networks(settings, block, settings.further_draws)
     ]
     return pd.concat(found, ignore_index=True)
 
@@ -89,7 +89,7 @@ def networks_of_sigmoid(settings: Settings, block: int) -> pd.DataFrame:
         A row for each network and depth; a column for each of ``settings.sigmoid_vars``.
     """
     found = []
-    for x, weights, readouts in _drawn(settings, block, settings.further_draws):
+    for x, weights, readouts in drawn_networks(settings, block, settings.further_draws):
         columns = {}
         for variance in settings.sigmoid_vars:
             scale = (variance / _DRAWN_VAR) ** 0.5
@@ -105,7 +105,7 @@ def blocks(draws: int) -> range:
     return range(-(-draws // BLOCK))
 
 
-def _drawn(
+def drawn_networks(
     settings: Settings, block: int, draws: int
 ) -> Iterator[tuple[Tensor, list[Tensor], Tensor]]:
     """Inputs, weights and readouts of the block's networks, a few at a time.

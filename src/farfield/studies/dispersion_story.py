@@ -69,13 +69,14 @@ def story(result: Result) -> Story:
         notes=(
             f"Networks: {settings.width} inputs, 1 to {depth} hidden layers of {settings.width} "
             "ReLU, one output; weights N(0, sigma_w^2 / fan_in), biases 0, all of whose gradients "
-            "count plainly (standard parametrisation); inputs are Gaussian vectors over their norm.",
-            "Every draw has new weights and new inputs. All depths share the weights of a draw, each "
-            "with a readout of its own, so that the curves of neighbouring depths go up and down "
-            "together.",
-            "The 16 values of sigma_w^2 share the draws: a ReLU network with biases 0 is homogeneous "
-            "in its weights, so that one draw gives the kernels of all values exactly. The paper "
-            "draws 500 for each value.",
+            "count plainly (standard parametrisation); inputs are Gaussian vectors over their "
+            "norm.",
+            "Every draw has new weights and new inputs. All depths share the weights of a draw, "
+            "each with a readout of its own, so that the curves of neighbouring depths go up and "
+            "down together.",
+            "The 16 values of sigma_w^2 share the draws: a ReLU network with biases 0 is "
+            "homogeneous in its weights, so that one draw gives the kernels of all values exactly. "
+            "The paper draws 500 for each value.",
             "LayerNorm stands before the activation, without gain, bias and eps.",
             "Intervals are percentiles of the bootstrap. With heavy tails they are too narrow and "
             "too low, since the draws that matter most are missing from the sample.",

@@ -46,7 +46,8 @@ class Settings:
         learning_rate: Adam's.
         rows: Images trained on, as many of each digit. The paper's 60,000 take 60 times as long.
         per_class: Of these, the images of each digit on which the kernel is computed.
-        seed: Of the initial weights, which differ by their scale alone, and of the choice of images.
+        seed: Of the initial weights, which differ by their scale alone, and of the choice of
+            images.
         device: Where to train.
     """
 
@@ -93,8 +94,8 @@ class Result:
     Attributes:
         settings: The settings.
         metrics: For each sigma_w squared and epoch: mean squared error and accuracy on the
-            training images, accuracy on others, ``|K_t - K_0| / |K_0|`` in Frobenius norms, and the mean
-            of the blocks of the same class and of others over the mean of the diagonal.
+            training images, accuracy on others, ``|K_t - K_0| / |K_0|`` in Frobenius norms, and the
+            mean of the blocks of the same class and of others over the mean of the diagonal.
         predictions: The kernels of the epochs shown: sigma_w squared, epoch, row, column, value;
             ten rows of each digit one behind the other.
         record: Settings, data, versions and machine.

@@ -55,7 +55,7 @@ def claims(result: Result) -> tuple[Claim, ...]:
             + (
                 "it stayed constant."
                 if (end["change"][~learns] < _FIXED).all()
-                else "the step of Adam does not shrink with the gradient, so weights move all the same."
+                else "Adam's step does not shrink with the gradient, so weights move all the same."
             ),
         ),
         Claim(
@@ -98,12 +98,12 @@ def story(result: Result) -> Story:
     return Story(
         title="The tangent kernel of deep networks in training",
         question=(
-            "Does the kernel stay what it was at initialisation while a deep network learns, on each "
-            "side of the edge of chaos?"
+            "Does the kernel stay what it was at initialisation while a deep network learns, on "
+            "each side of the edge of chaos?"
         ),
         answer=(
-            f"{kept} of {len(found)} claims hold after {settings.epochs} epochs. The kernel changed "
-            f"by {_by_variance(end['change'], '.2g')} of its size; accuracy in training "
+            f"{kept} of {len(found)} claims hold after {settings.epochs} epochs. The kernel "
+            f"changed by {_by_variance(end['change'], '.2g')} of its size; accuracy in training "
             f"{_by_variance(end['accuracy'], '.0%')}."
         ),
         tables=(
@@ -117,8 +117,8 @@ def story(result: Result) -> Story:
         figures=(
             Figure(
                 "curves",
-                "The change of the kernel (left) and the mean squared error (right) over the epochs; "
-                "all axes logarithmic, epoch 0 at the left edge.",
+                "The change of the kernel (left) and the mean squared error (right) over the "
+                "epochs; all axes logarithmic, epoch 0 at the left edge.",
                 functools.partial(figures.curves, metrics=result.metrics),
                 size=(9.0, 4.0),
             ),
@@ -141,13 +141,13 @@ def story(result: Result) -> Story:
         if paper
         else (f"{settings.epochs} epochs; the paper trains for 3000 on MNIST.",),
         notes=(
-            f"Networks: {settings.depth} hidden layers of {settings.width} ReLU, ten outputs, weights "
-            "N(0, sigma_w^2 / fan_in), biases 0; full-batch Adam, mean squared error to one-hot "
-            f"targets, {settings.rows} images, {settings.rows // 10} of each digit.",
+            f"Networks: {settings.depth} hidden layers of {settings.width} ReLU, ten outputs, "
+            "weights N(0, sigma_w^2 / fan_in), biases 0; full-batch Adam, mean squared error to "
+            f"one-hot targets, {settings.rows} images, {settings.rows // 10} of each digit.",
             "The kernel is the inner product of the gradients of all parameters, summed over the "
             "outputs (ff.empirical_ntk), as published.",
-            "The paper minimises half the squared error; here it is the mean over rows and outputs. "
-            "Adam does not feel the factor, but for its eps where gradients vanish.",
+            "The paper minimises half the squared error; here it is the mean over rows and "
+            "outputs. Adam does not feel the factor, but for its eps where gradients vanish.",
             "Pixels are divided by the largest grey value, as published, and not standardised.",
         ),
         source=PAPER,

@@ -26,8 +26,8 @@ class TrainingSettings:
         epochs: Passes over the data.
         learning_rate: The step size.
         batch_size: Rows in a batch; ``None`` takes all rows (full batch).
-        momentum: ``None`` trains by Adam; a number by gradient descent with this momentum, for which
-            linear models tend to the same solution as by gradient flow.
+        momentum: ``None`` trains by Adam; a number by gradient descent with this momentum, by
+            which linear models tend to the same solution as by gradient flow.
     """
 
     epochs: int = 2500
@@ -80,8 +80,9 @@ def train(
     Minimises, for each network on its own, the mean over rows and outputs of
     ``(f(x) - y)**2`` by Adam with PyTorch's other defaults, or by gradient descent with momentum.
     The numbers are those of training each network alone with ``torch.optim.Adam`` or
-    ``torch.optim.SGD`` from the same weights on the same batches, up to rounding. Full batches run in tiles of rows that fit the cache, whose gradients add up;
-    with BatchNorm, which couples the rows, a batch is one tile.
+    ``torch.optim.SGD`` from the same weights on the same batches, up to rounding.
+    Full batches run in tiles of rows that fit the cache, whose gradients add up; with BatchNorm,
+    which couples the rows, a batch is one tile.
 
     Args:
         fleet: The networks.

@@ -17,7 +17,7 @@ def variance(
 ) -> None:
     """Variance over initialisations, theory and ensembles (Seleznova and Kutyniok 2021).
 
-    50 networks for each of 5 depths and 5 variances by default. No data are needed.
+    100 networks for each of 5 depths and 5 variances by default. No data are needed.
     """
     set_threads(threads)
     from farfield.studies import variance as study
