@@ -18,6 +18,7 @@ from farfield.errors import SettingsError
 from farfield.studies import dispersion_claims, dispersion_story
 from farfield.studies import dispersion_draws as draws
 from farfield.studies.bootstrap import dispersion
+from farfield.studies.checks import check_at_least, check_increasing
 from farfield.studies.claims import Claim
 from farfield.studies.progress import Steps
 from farfield.studies.story import Story
@@ -64,21 +65,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        for name, least in (("width", 2), ("depths", 1), ("further_draws", 2), ("resamples", 2)):
-            if getattr(self, name) < least:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)}; it must be at least {least}."
-                )
+        check_at_least(self, {"width": 2, "depths": 1, "further_draws": 2, "resamples": 2})
+        check_increasing(self, "weight_vars", "sigmoid_vars")
         if self.draws < self.further_draws:
             raise SettingsError(
                 f"draws is {self.draws} and further_draws {self.further_draws}; the further ones "
                 "are some of the draws, so give at least as many draws."
             )
-        for name in ("weight_vars", "sigmoid_vars"):
-            values = getattr(self, name)
-            increase = list(values) == sorted(set(values))
-            if not values or not increase or not 0.0 < values[0] <= values[-1] < float("inf"):
-                raise SettingsError(f"{name} is {values}; give increasing numbers above 0.")
         if self.cosines[:1] != (1.0,) or not all(-1.0 <= r <= 1.0 for r in self.cosines):
             raise SettingsError(
                 f"cosines is {self.cosines}; give numbers from -1 to 1, the first one 1."

@@ -217,14 +217,19 @@ def tails(figure: Figure, *, kernels: pd.DataFrame) -> None:
         kernels: A column for each sigma_w squared.
     """
     axes = figure.subplots()
-    logs = np.log10(kernels / kernels.mean())
-    low, high = float(logs.min(axis=None)), float(logs.max(axis=None))
+    logs = {name: np.log10(own / own.mean()).to_numpy() for name, own in kernels.items()}
+    low, high = (float(bound([bound(own) for own in logs.values()])) for bound in (np.min, np.max))
     bins = np.linspace(low, high if high > low else low + 1.0, 80)
-    for number, name in enumerate(kernels):
+    for number, (name, own) in enumerate(logs.items()):
         stroke = SERIES[(number + 1) % len(SERIES)]
-        counts, _ = np.histogram(logs[name], bins, density=True)
+        counts, _ = np.histogram(own, bins, density=True)
         axes.stairs(
-            counts, bins, color=stroke.colour, linestyle=stroke.style, linewidth=2.0, label=name
+            counts,
+            bins,
+            color=stroke.colour,
+            linestyle=stroke.style,
+            linewidth=2.0,
+            label=str(name),
         )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(plain)

@@ -20,6 +20,7 @@ from farfield.empirical import empirical_ntk
 from farfield.errors import DataError, SettingsError
 from farfield.networks import gaussian_init_, mlp
 from farfield.studies import dynamics_story
+from farfield.studies.checks import check_at_least, check_increasing
 from farfield.studies.claims import Claim
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
@@ -63,14 +64,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        for name in ("width", "depth", "per_class"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        check_at_least(self, {"width": 1, "depth": 1, "per_class": 1})
+        check_increasing(self, "weight_vars")
         TrainingSettings(epochs=self.epochs, learning_rate=self.learning_rate)
-        values = self.weight_vars
-        increase = list(values) == sorted(set(values))
-        if not values or not increase or not 0.0 < values[0] <= values[-1] < float("inf"):
-            raise SettingsError(f"weight_vars is {values}; give increasing numbers above 0.")
         if self.rows % CLASSES or self.rows < CLASSES * self.per_class:
             raise SettingsError(
                 f"rows is {self.rows}; give a multiple of {CLASSES} from "

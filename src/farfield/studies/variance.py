@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from farfield.empirical import empirical_ntk
-from farfield.errors import SettingsError, TrainingError
+from farfield.errors import TrainingError
 from farfield.infinite import infinite_width
 from farfield.networks import gaussian_init_, mlp
 from farfield.regression import KernelRegression
 from farfield.studies import variance_story
+from farfield.studies.checks import check_at_least, check_increasing
 from farfield.studies.claims import Claim
 from farfield.studies.progress import Steps
 from farfield.studies.story import Story
@@ -67,16 +68,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         least = {"width": 1, "seeds": 3, "features": 1, "rows": 1, "test_rows": 1, "steps": 1}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)}; it must be at least {smallest}."
-                )
-        for name in ("depths", "weight_vars"):
-            values = getattr(self, name)
-            increase = list(values) == sorted(set(values))
-            if not values or not increase or not 0.0 < values[0] <= values[-1] < float("inf"):
-                raise SettingsError(f"{name} is {values}; give increasing numbers above 0.")
+        check_at_least(self, least)
+        check_increasing(self, "depths", "weight_vars")
         TrainingSettings(epochs=self.steps, momentum=self.momentum)
 
 
