@@ -34,8 +34,8 @@ QUICK = {"depths": (1, 4, 16), "weight_vars": (1.0, 2.0, 3.0), "seeds": 30, "ste
 """Settings of a first look."""
 
 _STEP = 0.05
-# Times the largest eigenvalue of the kernel: small, since with momentum a larger step overshoots so
-# far that networks leave the regime of their first kernel (at 0.5 a third of the variance is lost).
+# Times the largest eigenvalue of the kernel. Small, since with momentum a larger step overshoots so
+# far that networks leave the regime of their first kernel.
 _RESAMPLES = 2000
 
 
