@@ -40,8 +40,8 @@ class Settings:
         draws: Networks, each with weights and inputs of its own. The paper draws 500 for each of
             its 16 values of sigma_w squared; ReLU networks are homogeneous, so that a network gives
             the kernels of all values, and as many in all serve every value.
-        further_draws: How many of these are also asked for other angles, and with LayerNorm; and
-            the number of sigmoid networks for each variance.
+        further_draws: How many of these are also asked for other angles; and the number of sigmoid
+            networks for each variance.
         cosines: Of the angles between x and x', decreasing from 1.
         shown_depths: Depths at which other angles are kept.
         sigmoid_vars: sigma_w squared of the sigmoid networks. Their values are not stated.
@@ -163,8 +163,10 @@ def run(
     """
     settings = settings if settings is not None else Settings()
     workspace = Workspace.open(out, "dispersion", settings, resume=resume, overwrite=overwrite)
-    further = len(draws.blocks(settings.further_draws))
-    with Steps(len(draws.blocks(settings.draws)) + 5 * further, progress) as steps:
+    blocks, further = (
+        len(draws.blocks(count)) for count in (settings.draws, settings.further_draws)
+    )
+    with Steps(4 * blocks + 2 * further, progress) as steps:
 
         def collected(name: str, draw: Callable[[int], pd.DataFrame], count: int) -> pd.DataFrame:
             done = steps.stage(name, len(draws.blocks(count)))
@@ -180,16 +182,12 @@ def run(
         metrics = [_by_depth(settings, "relu", relu)]
         angles = functools.partial(draws.networks_at_angles, settings)
         metrics.append(_by_angle(settings, collected("angles", angles, settings.further_draws)))
-        further_networks = {
-            **{
-                place: functools.partial(draws.networks_with_norm, settings, norm_at=place)
-                for place in ("first", "last", "every")
-            },
-            "sigmoid": functools.partial(draws.networks_of_sigmoid, settings),
-        }
-        for name, draw in further_networks.items():
-            kernels = collected(name, draw, settings.further_draws)
-            metrics.append(_by_depth(settings, name, kernels))
+        for place in ("first", "last", "every"):
+            normed = functools.partial(draws.networks_with_norm, settings, norm_at=place)
+            metrics.append(_by_depth(settings, place, collected(place, normed, settings.draws)))
+        sigmoid = functools.partial(draws.networks_of_sigmoid, settings)
+        kernels = collected("sigmoid", sigmoid, settings.further_draws)
+        metrics.append(_by_depth(settings, "sigmoid", kernels))
     frame = _with_theory(settings, pd.concat(metrics, ignore_index=True))
     deepest = relu.iloc[settings.depths - 1 :: settings.depths]
     shown = deepest[[f"{variance:g}" for variance in settings.phases()]].reset_index(drop=True)

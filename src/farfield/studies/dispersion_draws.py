@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -35,7 +35,7 @@ def networks_of_relu(settings: Settings, block: int) -> pd.DataFrame:
         ``weights`` for the gradients of weights alone, in units of (variance / 2)^depth.
     """
     found = [
-        _columns(settings, products(x[:, :1], weights, readouts))
+        _columns(settings.weight_vars, products(x[:, :1], weights, readouts))
         for x, weights, readouts in drawn_networks(settings, block, settings.draws)
     ]
     return pd.concat(found, ignore_index=True)
@@ -55,13 +55,14 @@ def networks_at_angles(settings: Settings, block: int) -> pd.DataFrame:
     shown = torch.tensor(settings.shown_depths) - 1
     found = []
     for x, weights, readouts in drawn_networks(settings, block, settings.further_draws):
-        parts = products(x, weights, readouts).kernels(_scales(settings))
-        found.append(_frame(settings, (parts[0] + parts[1])[:, :, shown].flatten(1)))
+        parts = products(x, weights, readouts).kernels(_scales(settings.weight_vars))
+        kernels = (parts[0] + parts[1])[:, :, shown]
+        found.append(_frame(settings.weight_vars, kernels))
     return pd.concat(found, ignore_index=True)
 
 
 def networks_with_norm(settings: Settings, block: int, norm_at: str) -> pd.DataFrame:
-    """Like :func:`networks_of_relu`, the same networks with LayerNorm.
+    """Like :func:`networks_of_relu`, the same networks with LayerNorm, for one variance a phase.
 
     Args:
         settings: The settings.
@@ -72,8 +73,8 @@ def networks_with_norm(settings: Settings, block: int, norm_at: str) -> pd.DataF
         The kernels.
     """
     found = [
-        _columns(settings, products(x[:, :1], weights, readouts, "relu", norm_at))
-        for x, weights, readouts in drawn_networks(settings, block, settings.further_draws)
+        _columns(settings.phases(), products(x[:, :1], weights, readouts, "relu", norm_at))
+        for x, weights, readouts in drawn_networks(settings, block, settings.draws)
     ]
     return pd.concat(found, ignore_index=True)
 
@@ -127,16 +128,17 @@ def drawn_networks(
         yield x[:taken], list(weights[:, :taken]), readouts[:taken]
 
 
-def _scales(settings: Settings) -> list[float]:
-    return [variance / _DRAWN_VAR for variance in settings.weight_vars]
+def _scales(variances: Sequence[float | int]) -> list[float]:
+    return [variance / _DRAWN_VAR for variance in variances]
 
 
-def _columns(settings: Settings, ran: Products) -> pd.DataFrame:
-    from_weights, from_biases = ran.kernels(_scales(settings))
-    frame = _frame(settings, (from_weights + from_biases).flatten(1))
-    return frame.assign(weights=ran.kernels()[0].flatten().numpy())
+def _columns(variances: Sequence[float | int], ran: Products) -> pd.DataFrame:
+    from_weights, from_biases = ran.kernels(_scales(variances))
+    frame = _frame(variances, from_weights + from_biases)
+    return frame.assign(weights=ran.kernels()[0].flatten().float().numpy())
 
 
-def _frame(settings: Settings, kernels: Tensor) -> pd.DataFrame:
-    names = [f"{variance:g}" for variance in settings.weight_vars]
-    return pd.DataFrame(dict(zip(names, kernels.numpy(), strict=True)))
+def _frame(variances: Sequence[float | int], kernels: Tensor) -> pd.DataFrame:
+    """In single precision, in which the networks were run."""
+    names = [f"{variance:g}" for variance in variances]
+    return pd.DataFrame(dict(zip(names, kernels.flatten(1).float().numpy(), strict=True)))

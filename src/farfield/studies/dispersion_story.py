@@ -54,7 +54,7 @@ def story(result: Result) -> Story:
             ),
             Table(
                 f"What the papers do not say: the dispersion with LayerNorm, {depth} hidden "
-                f"layers, with 95 % intervals over {settings.further_draws} draws.",
+                f"layers, with 95 % intervals over {settings.draws} draws.",
                 _norm_table(result),
             ),
             Table(
@@ -215,7 +215,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
         Figure(
             "norms",
             "The same with LayerNorm before the activations of one hidden layer or all; bands are "
-            f"95 % intervals over {settings.further_draws} draws.",
+            f"95 % intervals over {settings.draws} draws.",
             functools.partial(figures.norms, metrics=metrics, variances=settings.phases()),
             size=(10.0, 4.2),
         ),

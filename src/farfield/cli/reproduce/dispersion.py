@@ -24,7 +24,7 @@ def dispersion(
 ) -> None:
     """How random the tangent kernel is, by depth and variance (Seleznova and Kutyniok 2022).
 
-    8000 networks of 49 depths and 16 variances by default; 1000 of them also with LayerNorm, at
+    8000 networks of 49 depths and 16 variances by default, with and without LayerNorm; 1000 at
     other angles, and with sigmoids. Nothing is trained, and no data are needed.
     """
     set_threads(threads)
