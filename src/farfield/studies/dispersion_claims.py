@@ -20,6 +20,7 @@ CRITICAL = 2.0
 
 _Z = 3.0  # a difference of more standard deviations is none by chance
 _ORDERED = 1.2  # "about 1": the deepest networks' dispersion where gradients clearly vanish
+_FAR = 1.0  # distance of sigma_w^2 from the edge at which gradients clearly vanish
 _CLEAR = 0.3  # distance of sigma_w^2 from the edge from which a finite network knows its phase
 
 
@@ -111,7 +112,7 @@ def _formula(result: Result, item: str, counted: str, variance: float) -> Claim:
 
 def _ordered(result: Result) -> Claim:
     deepest = _deepest(result)
-    own = deepest[deepest["weight_var"] <= CRITICAL - 4 * _CLEAR]
+    own = deepest[deepest["weight_var"] <= CRITICAL - _FAR]
     return Claim(
         "Ordered phase",
         "Where gradients vanish the kernel tends to a constant.",

@@ -7,7 +7,7 @@ the edge of chaos.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.story import Story
 from farfield.studies.workspace import Workspace
-from farfield.training import Fleet, TrainingSettings, train
+from farfield.training import Checkpoint, Fleet, TrainingSettings, train
 
 CLASSES = 10
 SCORES = ("loss", "accuracy", "accuracy_other")
@@ -182,7 +182,7 @@ def run(
             split.x.expand(count, -1, -1),
             split.y.expand(count, -1, -1),
             TrainingSettings(epochs=settings.epochs, learning_rate=settings.learning_rate),
-            checkpoint=workspace.checkpoint("networks"),
+            checkpoint=_seldom(workspace.checkpoint("networks")),
             on_epoch=measure,
         )
     for epoch in settings.measured():  # those of an earlier run
@@ -194,6 +194,11 @@ def run(
     workspace.save(metrics, predictions)
     workspace.finish()
     return Result(settings, metrics, predictions, workspace.record)
+
+
+def _seldom(checkpoint: Checkpoint | None) -> Checkpoint | None:
+    """Deep networks with Adam's moments are tens of megabytes; at most once a minute is enough."""
+    return None if checkpoint is None else replace(checkpoint, every_seconds=60.0)
 
 
 @dataclass(frozen=True, eq=False)
