@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	bench-solve bench-peers bench-empirical diagnoses clean
+	bench-solve bench-dispersion bench-peers bench-empirical diagnoses clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -18,6 +18,7 @@ help:
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
+	@echo "make bench-dispersion  kernels of random networks of every depth against a plain loop"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
 
@@ -65,6 +66,9 @@ bench-solve: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py
+
+bench-dispersion: .venv/.ready
+	$(BIN)/python benchmarks/dispersion.py
 
 # neural-tangents needs an older NumPy than farfield and a JAX that is not built for Python 3.13.
 .venv-peers/.ready: benchmarks/requirements-peers.txt

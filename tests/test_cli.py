@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from farfield.studies import demo, protein, tabular, toy
+from farfield.studies import demo, dispersion, dynamics, protein, tabular, toy, variance
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -63,6 +63,7 @@ def test_help_answers_fast_and_without_torch() -> None:
         *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
         *(["demo"], ["certify"], ["diagnose"], ["regress"], ["reproduce", "transformer"]),
         *(["reproduce", name] for name in ("faces", "rotated", "heatmaps", "theorems", "paper")),
+        *(["reproduce", name] for name in ("dispersion", "dynamics", "variance")),
     ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:
@@ -79,6 +80,9 @@ def test_help_tells_the_defaults_that_are(command: Command) -> None:
     assert protein.Settings().seeds == 10
     assert f"{protein.Settings().epochs} epochs and 10 seeds" in text("reproduce", "protein")
     assert f"{toy.Settings().epochs} epochs and 5 seeds" in text("reproduce", "toy")
+    assert f"{dispersion.Settings().draws} networks" in text("reproduce", "dispersion")
+    assert f"{dynamics.Settings().epochs} epochs" in text("reproduce", "dynamics")
+    assert f"{variance.Settings().seeds} networks" in text("reproduce", "variance")
     assert f"{tabular.Settings('a', 'b', 1.0).epochs} epochs and 5 seeds" in text("extrapolate")
     assert "CPU threads [default: all cores]" in text("certify")  # brackets are no markup
 

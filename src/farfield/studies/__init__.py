@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from farfield.studies import (
         certificate,
         diagnosis,
+        dispersion,
+        dynamics,
         faces,
         heatmaps,
         paper,
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
         theorems,
         toy,
         transformer,
+        variance,
     )
 
 __all__ = [
     "certificate",
     "diagnosis",
+    "dispersion",
+    "dynamics",
     "faces",
     "heatmaps",
     "paper",
@@ -38,6 +43,7 @@ __all__ = [
     "theorems",
     "toy",
     "transformer",
+    "variance",
 ]
 
 
