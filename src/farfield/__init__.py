@@ -17,6 +17,7 @@ Public names:
     certify: How large the output of a network or a fitted predictor can get, over every input.
     stabilize: A copy of a network with LayerNorms inserted.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
+    scale: Kernels larger than memory, as resumable jobs.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
     studies: Published experiments, rerun.
@@ -30,7 +31,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield import data, errors, report, studies, training
+    from farfield import data, errors, report, scale, studies, training
     from farfield.empirical import (
         NTKMonitor,
         empirical_ntk,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "errors", "report", "studies", "training")
+_ROOMS = ("data", "errors", "report", "scale", "studies", "training")
 _NAMES = {
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
@@ -85,6 +86,7 @@ __all__ = [
     "monte_carlo",
     "ntk_operator",
     "report",
+    "scale",
     "stabilize",
     "studies",
     "taylor_expand",

@@ -10,6 +10,7 @@ from farfield import __version__
 from farfield.cli.certify import certify
 from farfield.cli.demo import demo
 from farfield.cli.extrapolate import extrapolate
+from farfield.cli.kernel import kernel
 from farfield.cli.listing import list_studies
 from farfield.cli.regress import regress
 from farfield.cli.reproduce import app as reproduce
@@ -36,4 +37,5 @@ app.command("list")(list_studies)
 app.command()(extrapolate)
 app.command()(certify)
 app.command()(regress)
+app.command()(kernel)
 app.command()(demo)
