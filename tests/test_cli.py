@@ -35,15 +35,21 @@ PRICE = ("--target", "price")
 SHORT = ("--epochs", 2, "--seeds", 2, "--hidden", "8,8")
 
 
+def _spent() -> float:
+    """Processor time of the processes that this one has started and seen end."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def test_help_answers_fast_and_without_torch() -> None:
-    """Under a second, on a machine that may be busy with other tests: the best of three."""
+    """Under a second of processor time, the best of three: other tests may run beside it."""
     times = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = _spent()
         done = subprocess.run(
             [sys.executable, "-m", "farfield", "--help"], capture_output=True, text=True, check=True
         )
-        times.append(time.perf_counter() - begin)
+        times.append(_spent() - begin)
     for name in ("extrapolate", "reproduce", "list", "demo", "certify", "regress"):
         assert name in done.stdout
     assert min(times) < 1.0
@@ -74,6 +80,7 @@ def test_help_tells_the_defaults_that_are(command: Command) -> None:
     assert f"{protein.Settings().epochs} epochs and 10 seeds" in text("reproduce", "protein")
     assert f"{toy.Settings().epochs} epochs and 5 seeds" in text("reproduce", "toy")
     assert f"{tabular.Settings('a', 'b', 1.0).epochs} epochs and 5 seeds" in text("extrapolate")
+    assert "CPU threads [default: all cores]" in text("certify")  # brackets are no markup
 
 
 def test_list_and_version(command: Command) -> None:

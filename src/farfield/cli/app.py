@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # in the other mode [default: ...] would be taken for a style
 )
 app.add_typer(reproduce, name="reproduce")
 
