@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ Source = Any
 Parquet file or of a zarr array, or a DataLoader that does not shuffle."""
 
 
+@runtime_checkable
 class Readable(Protocol):
     """What gives rows by a slice."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,11 +229,10 @@ def _opened(store: str | Path, mode: str) -> StoredKernel | None:
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{store} cannot be read as a zarr array: {error}") from error
     if array is None:
-        with contextlib.suppress(FileNotFoundError):
-            if local and any(Path(store).iterdir()):
-                raise OutputError(
-                    f"The folder {store} holds something else than a kernel; choose another one."
-                )
+        if local and Path(store).is_dir() and any(Path(store).iterdir()):
+            raise OutputError(
+                f"The folder {store} holds something else than a kernel; choose another one."
+            )
         return None
     if _KEY not in array.attrs:
         raise OutputError(
