@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	bench-solve bench-peers bench-empirical clean
+	kills bench-solve bench-peers bench-empirical clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -15,6 +15,7 @@ help:
 	@echo "make soundness  certificates against 100,000 adversarial inputs each (about an hour)"
 	@echo "make toy-bounds  the tables of docs/regression.md (a minute)"
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
+	@echo "make kills   20 jobs killed at random moments, and their stores (some minutes)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
@@ -58,6 +59,9 @@ infinite-protein: .venv/.ready
 
 bench-solve: .venv/.ready
 	$(BIN)/python benchmarks/solve.py
+
+kills: .venv/.ready
+	$(BIN)/python benchmarks/kills.py
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py

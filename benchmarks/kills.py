@@ -47,8 +47,8 @@ def descendants(pid: int) -> list[int]:
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout
-    parents = dict(tuple(map(int, line.split())) for line in listed.splitlines())
-    found = [child for child, parent in parents.items() if parent == pid]
+    pairs = [line.split() for line in listed.splitlines()]
+    found = [int(child) for child, parent in pairs if int(parent) == pid]
     return found + [below for child in found for below in descendants(child)]
 
 
