@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	bench-solve bench-dispersion bench-peers bench-empirical diagnoses clean
+	kills bench-solve bench-dispersion bench-peers bench-empirical diagnoses clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -16,6 +16,7 @@ help:
 	@echo "make toy-bounds  the tables of docs/regression.md (a minute)"
 	@echo "make diagnoses  the table of docs/diagnose.md (minutes)"
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
+	@echo "make kills   20 jobs killed at random moments, and their stores (some minutes)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-dispersion  kernels of random networks of every depth against a plain loop"
@@ -63,6 +64,9 @@ infinite-protein: .venv/.ready
 
 bench-solve: .venv/.ready
 	$(BIN)/python benchmarks/solve.py
+
+kills: .venv/.ready
+	$(BIN)/python benchmarks/kills.py
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py

@@ -19,6 +19,7 @@ Public names:
     stabilize: A copy of a network with LayerNorms inserted.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     theory: What is known of random networks before any is drawn.
+    scale: Kernels larger than memory, as resumable jobs.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
     studies: Published experiments, rerun.
@@ -32,7 +33,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield import data, errors, report, studies, theory, training
+    from farfield import data, errors, report, scale, studies, theory, training
     from farfield.diagnosis import diagnose
     from farfield.empirical import (
         NTKMonitor,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "errors", "report", "studies", "theory", "training")
+_ROOMS = ("data", "errors", "report", "scale", "studies", "theory", "training")
 _NAMES = {
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
@@ -90,6 +91,7 @@ __all__ = [
     "monte_carlo",
     "ntk_operator",
     "report",
+    "scale",
     "stabilize",
     "studies",
     "taylor_expand",

@@ -37,6 +37,9 @@ class _Trail(threading.local):
 
 _trail = _Trail()
 
+_one_at_a_time = threading.RLock()
+"""Held while a model is read: PyTorch's global hooks are those of all threads."""
+
 
 @contextmanager
 def inside_a_rule() -> Iterator[None]:
@@ -136,6 +139,11 @@ def following(model: nn.Module) -> Iterator[None]:
     Raises:
         UnsupportedOperation: A part of it runs in TorchScript's interpreter.
     """
+    with _one_at_a_time:
+        yield from _following(model)
+
+
+def _following(model: nn.Module) -> Iterator[None]:
     before = (_trail.model, _trail.names, _trail.running, _trail.in_rule, _trail.asked_shape)
     _trail.model = model
     _trail.names = {id(module): name for name, module in model.named_modules()}

@@ -11,6 +11,7 @@ from farfield.cli.certify import certify
 from farfield.cli.demo import demo
 from farfield.cli.diagnose import diagnose
 from farfield.cli.extrapolate import extrapolate
+from farfield.cli.kernel import kernel
 from farfield.cli.listing import list_studies
 from farfield.cli.regress import regress
 from farfield.cli.reproduce import app as reproduce
@@ -39,4 +40,5 @@ app.command()(extrapolate)
 app.command()(certify)
 app.command()(diagnose)
 app.command()(regress)
+app.command()(kernel)
 app.command()(demo)
