@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from farfield.errors import SettingsError
 from farfield.networks import InitVariance, init_variance
-from farfield.reading import readable
+from farfield.trail import readable
 
 _APART = 2**20  # between the first draws of two seeds
 

@@ -16,7 +16,7 @@ from farfield.infinite.laws import IDENTITY, Gaussian, Pointwise
 from farfield.infinite.limit_tensor import LimitTensor, Reading
 from farfield.infinite.pairs import Rows
 from farfield.networks import ACTIVATIONS
-from farfield.reading import following
+from farfield.trail import following
 
 __all__ = ["dual_of", "rules"]
 

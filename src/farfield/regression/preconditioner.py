@@ -52,11 +52,11 @@ class Preconditioner:
     @property
     def rank(self) -> int:
         """Columns of L."""
-        return self.factor.shape[1]
+        return int(self.factor.shape[1])
 
     def __call__(self, vectors: Columns) -> Columns:
         """``P^{-1} v``."""
-        scaled = vectors / self.ridge[:, None]
+        scaled: Columns = vectors / self.ridge[:, None]
         if not self.rank:
             return scaled
         inner = cho_solve(self._core, self.factor.T @ scaled)
