@@ -73,7 +73,7 @@ BOUNDED: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
 @pytest.mark.parametrize("name", BOUNDED)
 def test_bounds_hold_whatever_the_spelling(name: str) -> None:
     function, low, high = BOUNDED[name]
-    x = torch.tensor([-1e12, -0.01, 0.3, 0.32, 1e12]).double()
+    x = torch.tensor([-1e12, -0.32, 0.3, 0.32, 1e12]).double()
     values = torch.cat([function(row[None]).flatten() for row in torch.cartesian_prod(x, x, x)])
     assert values.min() < low + 0.1 * (high - low)
     assert values.max() > high - 0.1 * (high - low)
