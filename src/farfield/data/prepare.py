@@ -227,5 +227,6 @@ def require_plain(series: pd.Series) -> None:
     if kind not in _TEXT:
         raise DataError(
             f"The column {series.name!r} holds values of the kind {kind}, neither numbers nor "
-            f"text; turn them into numbers, or leave them out with --ignore {quote(str(series.name))}."
+            "text; turn them into numbers, or leave them out with --ignore "
+            f"{quote(str(series.name))}."
         )

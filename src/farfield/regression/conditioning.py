@@ -78,7 +78,8 @@ def factorise_safely(
 def _not_finite(points: int, dtype: torch.dtype) -> RangeError:
     return RangeError(
         f"The kernel of the {points} training points is not finite, or too large to be computed "
-        f"with: it grows beyond the range of {dtype}. Scale the inputs down, or put a norm into the network."
+        f"with: it grows beyond the range of {dtype}. Scale the inputs down, or put a norm into "
+        "the network."
     )
 
 
