@@ -227,6 +227,12 @@ class AbstractTensor(Tensor):
             rule, in_place = cls.rules.find(getattr(torch.Tensor, plain, func)), True
         if rule is None:
             raise cls.rules.unsupported(name)
+        if options.get("out") is not None or (
+            in_place and not (args and isinstance(args[0], AbstractTensor))
+        ):  # other names of the same constant would not see what it becomes
+            raise cls.rules.unsupported(
+                f"{name} that writes into a constant", "Use the function that returns a new tensor."
+            )
         try:
             _signature(rule).bind(*args, **options)
         except TypeError as error:

@@ -25,8 +25,8 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
     """
     changed: list[tuple[dict[str, Any], str, Tensor]] = []
     flat: list[tuple[Any, list[Tensor]]] = []
-    # Tensors that are neither, such as the weights that hooks compute before every call.
-    loose = [(module, _loose(module)) for module in model.modules()]
+    # What is neither: weights that hooks compute before every call, values that forward keeps.
+    loose = [(module, dict(vars(module))) for module in model.modules()]
     try:
         for module in model.modules():
             tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -45,8 +45,12 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
             table[name] = own
         for recurrent, before in flat:
             recurrent._flat_weights = before
-        for module, tensors_before in loose:
-            module.__dict__.update(tensors_before)
+        for module, own_before in loose:
+            for name in _loose(module):
+                if name in own_before:
+                    module.__dict__[name] = own_before[name]
+                else:
+                    del module.__dict__[name]
 
 
 def run_with(model: nn.Module, state: Mapping[str, Tensor], *args: Any) -> Any:
@@ -65,5 +69,6 @@ def run_with(model: nn.Module, state: Mapping[str, Tensor], *args: Any) -> Any:
         return model(*args)
 
 
-def _loose(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+def _loose(module: nn.Module) -> list[str]:
+    """The names of tensors that are neither parameters nor buffers."""
+    return [name for name, value in vars(module).items() if isinstance(value, Tensor)]

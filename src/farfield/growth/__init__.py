@@ -11,9 +11,10 @@ Public names:
 """
 
 from farfield.growth.certificate import Bound, Certificate, Growth, certify_model
+from farfield.growth.escape import Escape
 from farfield.growth.evaluate import evaluator
 from farfield.growth.loading import build_model, load_builder, load_weights
-from farfield.growth.search import Effort, Escape, Found
+from farfield.growth.search import Effort, Found
 from farfield.growth.stabilize import stabilize
 
 __all__ = [

@@ -17,8 +17,8 @@ from farfield.errors import DataError, MissingExtraError, SettingsError
 
 # What the user's own code may fail with.
 _FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
+    NameError, OSError, RuntimeError, StopIteration, SyntaxError, SystemExit, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -155,7 +155,9 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise DataError(
             f"{path} holds a {type(state).__name__} and not a state dict of tensors; save the "
             "weights with torch.save(model.state_dict(), path)."
@@ -165,9 +167,10 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
 
 def _mismatch(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     own = model.state_dict()
+    strange = [name for name in state if name not in own]
     if missing := [name for name in own if name not in state]:
-        return f"{missing[0]!r} is missing"
-    if strange := [name for name in state if name not in own]:
+        return f"{missing[0]!r} is missing" + (f", but it has {strange[0]!r}" if strange else "")
+    if strange:
         return f"the model has no {strange[0]!r}"
     wrong = [name for name in own if own[name].shape != state[name].shape]
     if not wrong:

@@ -144,7 +144,7 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> BoundTensor:
 
     terms = x.node.lower.numel()
     minus = part("minus") if len(rest) == 1 else None
-    return x.affine("einsum", part("plus"), minus, terms=terms, kind="linear")
+    return x.affine("einsum", part("plus"), minus, terms=terms, kind="linear", is_view=not rest)
 
 
 def _both(a: BoundTensor, b: BoundTensor) -> BoundTensor:
