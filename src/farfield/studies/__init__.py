@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield.studies import (
+        abalone,
         certificate,
         faces,
         heatmaps,
         paper,
+        placements,
         protein,
         regression,
         rotated,
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "abalone",
     "certificate",
     "faces",
     "heatmaps",
     "paper",
+    "placements",
     "protein",
     "regression",
     "rotated",
