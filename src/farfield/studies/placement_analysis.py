@@ -100,7 +100,7 @@ def differences(paired: Mapping[str, pd.Series | np.ndarray]) -> dict[str, Diffe
 
 
 def effects(metrics: pd.DataFrame, designs: Sequence[Design]) -> dict[str, Difference]:
-    """What each factor changes in the mean rank, averaged over all choices of the others.
+    """What each factor changes in the mean rank among norms, averaged over all other choices.
 
     Args:
         metrics: Columns design, task, seed and error_out.
@@ -109,7 +109,7 @@ def effects(metrics: pd.DataFrame, designs: Sequence[Design]) -> dict[str, Diffe
     Returns:
         By label of the factor.
     """
-    values = ranks(metrics, designs)
+    values = ranks(metrics, [design for design in designs if design.norm != "none"])
     found = {}
     for factor in FACTORS:
         pairs = factor.pairs(designs)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from farfield.studies.claims import Claim
-from farfield.studies.placement_designs import Design
 from farfield.studies.statistics import mean
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def _places(result: Result) -> tuple[Claim, ...]:
         return ()
     own = result.metrics.query("task == 'protein'")
     scores = own.pivot(index="seed", columns="design", values="r2_out")
-    size = {"depth": result.settings.depth, "width": result.settings.width}
-    found = {place: scores[Design(place=place, **size).key] for place in ("every", "first", "last")}
+    base = result.settings.crossing()[0]
+    found = {place: scores[replace(base, place=place).key] for place in ("every", "first", "last")}
     gaps = {key: mean(found[key] - found["first"]) for key in ("every", "last")}
     kept = not any(
         abs(gap.value) > _PUBLISHED and abs(gap.value) > gap.half_width for gap in gaps.values()

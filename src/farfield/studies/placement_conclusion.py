@@ -37,45 +37,21 @@ def conclusion(result: Result) -> str:
     Returns:
         A paragraph.
     """
+    if result.settings.seeds < 2:
+        return "With a single seed nothing can be told from chance."
     designs = result.settings.crossing()
     found = effects(result.metrics, designs)
     chosen = advised(found, designs)
     return " ".join(
         [
-            _advice(result, chosen, found),
-            *_factors(found),
             _against_none(result, chosen),
-            _best(result, chosen),
+            _advice(chosen, designs[0], found),
+            *_factors(found),
+            _matter(result),
+            _best(result),
             _sizes(result),
         ]
     )
-
-
-def _advice(result: Result, chosen: Design, found: Mapping[str, Difference]) -> str:
-    base = result.settings.crossing()[0]
-    if result.settings.seeds < 2:
-        return "With a single seed nothing can be told from chance."
-    if chosen == base:
-        return f"Take {base.label}: no other choice of a norm is shown to be better over all tasks."
-    changed = [factor for factor in FACTORS if getattr(chosen, factor.field) == factor.level]
-    gains = ", ".join(f"{one.label} {found[one.label].value} ranks" for one in changed)
-    return f"Take {chosen.label}: averaged over all choices of the rest, {gains}."
-
-
-def _factors(found: Mapping[str, Difference]) -> list[str]:
-    """What is shown to be worse, and what is not shown to matter."""
-    worse = [f"{label} ({one.value})" for label, one in found.items() if one.shown and _worse(one)]
-    open_ = [f"{label} ({one.value})" for label, one in found.items() if not one.shown]
-    sentences = []
-    if worse:
-        sentences.append(f"Shown to be worse in mean rank: {', '.join(worse)}.")
-    if open_:
-        sentences.append(f"Not shown to matter: {', '.join(open_)}.")
-    return sentences
-
-
-def _worse(difference: Difference) -> bool:
-    return difference.value.value > 0
 
 
 def _against_none(result: Result, chosen: Design) -> str:
@@ -86,18 +62,62 @@ def _against_none(result: Result, chosen: Design) -> str:
         own = ratio(result.metrics, "error_out", task, [(chosen, without)])
         kinds[_side(own)].append(f"{task} ({own})")
     grown = growth(result)
-    parts = [f"{kind} on {', '.join(tasks)}" for kind, tasks in kinds.items() if tasks]
-    sentence = (
-        f"Its error out of domain, divided by that without norm, is {'; '.join(parts)}. Ten times "
-        f"further away the largest prediction is {grown[chosen.key]:.3g} times as large at most, "
-        f"without norm {grown[without.key]:.3g} times"
+    parts = [f"{kind} on {_listed(tasks)}" for kind, tasks in kinds.items() if tasks]
+    told = (
+        f"With a norm ({chosen.label}) the error out of domain, divided by that without, is "
+        f"{'; '.join(parts)}. Ten times further away the largest prediction is at most "
+        f"{grown[chosen.key]:.3g} times as large, without a norm {grown[without.key]:.3g} times."
     )
-    if kinds["larger"]:
-        return (
-            f"{sentence}: a norm bounds the prediction, which helps unless the truth itself goes "
-            "on growing as the network without norm does."
+    if kinds["smaller"] and kinds["larger"]:
+        advice = (
+            "So take a norm where predictions must not run away, and none where the truth is known "
+            "to go on growing as the network without one does."
         )
-    return f"{sentence}."
+    elif kinds["larger"]:
+        advice = "So on these tasks a norm bounds predictions at the price of a larger error."
+    elif kinds["smaller"]:
+        advice = "So take a norm: its error is nowhere shown to be larger."
+    else:
+        advice = "So take a norm for its bound; its error is not told apart from that without."
+    return f"{told} {advice}"
+
+
+def _advice(chosen: Design, base: Design, found: Mapping[str, Difference]) -> str:
+    if chosen == base:
+        return f"Which norm: {base.label}, since no other choice is shown to lower the mean rank over all tasks."
+    changed = [factor for factor in FACTORS if getattr(chosen, factor.field) == factor.level]
+    gains = ", ".join(f"{one.label} {found[one.label].value}" for one in changed)
+    return f"Which norm: {chosen.label}, since these choices are shown to lower the mean rank: {gains}."
+
+
+def _factors(found: Mapping[str, Difference]) -> list[str]:
+    """What is shown to be worse, and what is not shown to matter."""
+    worse = [
+        f"{label} ({one.value})"
+        for label, one in found.items()
+        if one.shown and one.value.value > 0
+    ]
+    open_ = [f"{label} ({one.value})" for label, one in found.items() if not one.shown]
+    sentences = []
+    if worse:
+        sentences.append(f"Shown to raise it: {', '.join(worse)}.")
+    if open_:
+        sentences.append(f"Not shown to change it: {', '.join(open_)}.")
+    return sentences
+
+
+def _matter(result: Result) -> str:
+    """How much the choices change the error itself: ranks tell the order alone."""
+    designs = result.settings.crossing()
+    sizes = [
+        ratio(result.metrics, "error_out", task, factor.pairs(designs)).value
+        for task in result.settings.tasks
+        for factor in FACTORS
+    ]
+    return (
+        f"Each changes the error on a task by a factor from {min(sizes):.2f} to {max(sizes):.2f} "
+        "on average."
+    )
 
 
 def _side(own: Interval) -> str:
@@ -106,19 +126,17 @@ def _side(own: Interval) -> str:
     return "larger" if own.low > 1.0 else "not told apart"
 
 
-def _best(result: Result, chosen: Design) -> str:
-    """The design of lowest mean rank, and how many cannot be told apart from it."""
-    designs = result.settings.crossing()
-    values = ranks(result.metrics, designs)
-    best = min(designs, key=lambda design: float(values[design.key].mean()))
+def _best(result: Result) -> str:
+    """The norm of lowest mean rank, and how many cannot be told apart from it."""
+    normed = [design for design in result.settings.crossing() if design.norm != "none"]
+    values = ranks(result.metrics, normed)
+    best = min(normed, key=lambda design: float(values[design.key].mean()))
     apart = compared(values, best)
     alike = sum(not one.shown for one in apart.values())
-    own = "It has" if best == chosen else f"{best.label[0].upper()}{best.label[1:]} has"
     return (
-        f"{own} the lowest mean rank of the {len(designs)} combinations, "
-        f"{bootstrap(values[best.key])} (the network without norm: "
-        f"{bootstrap(values[designs[-1].key])}); {alike} of the other {len(apart)} cannot be told "
-        "apart from it after Holm's correction."
+        f"Of all {len(normed)} combinations {best.label} has the lowest mean rank, "
+        f"{bootstrap(values[best.key])}; {alike} of the others cannot be told apart from it after "
+        "Holm's correction."
     )
 
 
@@ -137,3 +155,7 @@ def _sizes(result: Result) -> str:
         ]
         sentences.append(f"{what} changes the mean rank {', '.join(parts)}")
     return f"{'; '.join(sentences)}."
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

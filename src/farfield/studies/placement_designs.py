@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from farfield.studies.variants import NORM_NAMES, Variant
 
@@ -141,8 +142,8 @@ class Factor:
         """
         base = getattr(designs[0], self.field)
         own = [d for d in designs if d.norm != "none" and getattr(d, self.field) == base]
-        found = {d: d for d in designs}
-        return tuple((found[replace(d, **{self.field: self.level})], d) for d in own)
+        changed: dict[str, Any] = {self.field: self.level}
+        return tuple((replace(d, **changed), d) for d in own)
 
 
 FACTORS = (

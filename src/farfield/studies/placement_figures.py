@@ -41,7 +41,7 @@ def effects(
         ratios: By task and choice, the ratio of errors out of domain and in domain.
     """
     axes = figure.subplots(1, 1 + len(ratios), sharey=True)
-    rows = np.arange(len(found))[::-1]
+    rows = np.arange(len(found), dtype=float)[::-1]
     first = axes[0]
     first.axvline(0.0, color=TRUTH.colour, linewidth=0.8)
     for row, effect in zip(rows, found.values(), strict=True):
@@ -71,17 +71,8 @@ def effects(
         panel.set_title(task)
         panel.set_xlabel("ratio of errors")
     handles = [
-        Line2D(
-            [], [], marker="o", linestyle="", color=STROKES["first"].colour, label="out of domain"
-        ),
-        Line2D(
-            *([], []),
-            marker="o",
-            linestyle="",
-            color=STROKES["standard"].colour,
-            markerfacecolor="white",
-            label="in domain",
-        ),
+        _mark("o", "out of domain", colour=STROKES["first"].colour),
+        _mark("o", "in domain", colour=STROKES["standard"].colour, filled=False),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
@@ -95,7 +86,7 @@ def choices(figure: Figure, *, values: pd.DataFrame, designs: Sequence[Design]) 
         designs: From top to bottom.
     """
     axes = figure.subplots()
-    rows = np.arange(len(designs))[::-1]
+    rows = np.arange(len(designs), dtype=float)[::-1]
     for row, design in zip(rows, designs, strict=True):
         own = bootstrap(values[design.key])
         _design_dot(axes, design, own.value, row, *_sides(own))
@@ -117,7 +108,7 @@ def by_task(
         tasks: From left to right.
     """
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    rows = np.arange(len(designs))[::-1]
+    rows = np.arange(len(designs), dtype=float)[::-1]
     for panel, task in zip(axes, tasks, strict=True):
         own = metrics[metrics["task"] == task].groupby("design")
         panel.axvline(1.0, color=TRUTH.colour, linewidth=0.8)
@@ -134,7 +125,7 @@ def by_task(
         panel.set_xlabel("error (standard\ndeviations)")
     axes[0].set_yticks(rows, [design.label for design in designs])
     axes[0].set_ylim(-0.7, len(designs) - 0.3)
-    cross = Line2D([], [], marker="x", linestyle="", color=SHADE, label="in domain")
+    cross = _mark("x", "in domain", colour=SHADE)
     figure.legend(handles=[*_key(designs), cross], loc="outside lower center", ncols=5)
 
 
@@ -271,18 +262,30 @@ def _sides(own: Interval) -> tuple[float, float]:
 def _key(designs: Sequence[Design]) -> list[Line2D]:
     """What colours, markers and fillings mean."""
     names = {"none": "no norm", "first": "first", "last": "last", "every": "every"}
-    places = dict.fromkeys(design.place for design in designs)
-    places = {place: None for place in names if place in places}
+    used = {design.place for design in designs}
     found = [
-        Line2D([], [], color=_COLOURS[place].colour, linewidth=3, label=names[place])
-        for place in places
+        Line2D([], [], color=stroke.colour, linewidth=3, label=names[place])
+        for place, stroke in _COLOURS.items()
+        if place in used
     ]
-    grey = {"linestyle": "", "color": "#555555"}
-    for norm in ("layer", "rms"):
-        found.append(Line2D([], [], marker=_MARKERS[norm], label=NORM_NAMES[norm], **grey))
-    found.append(Line2D([], [], marker="o", label="gain", **grey))
-    found.append(Line2D([], [], marker="o", markerfacecolor="white", label="no gain", **grey))
-    return found
+    return [
+        *found,
+        _mark(_MARKERS["layer"], NORM_NAMES["layer"]),
+        _mark(_MARKERS["rms"], NORM_NAMES["rms"]),
+        _mark("o", "gain"),
+        _mark("o", "no gain", filled=False),
+    ]
+
+
+def _mark(marker: str, label: str, *, colour: str = "#555555", filled: bool = True) -> Line2D:
+    return Line2D(
+        *([], []),
+        marker=marker,
+        linestyle="",
+        color=colour,
+        markerfacecolor=colour if filled else "white",
+        label=label,
+    )
 
 
 def _ratio_ticks(axes: Axes) -> None:

@@ -35,9 +35,9 @@ def placements(
     set_threads(threads)
     from farfield.studies import placements as study
 
-    chosen = {} if tasks is None else {"tasks": tuple(tasks.split(","))}
+    chosen = None if tasks is None else tuple(tasks.split(","))
     settings = study.Settings(
-        device=device, **scale(study.QUICK if quick else {}, seeds=seeds), **chosen
+        device=device, **scale(study.QUICK if quick else {}, seeds=seeds, tasks=chosen)
     )
     folder = out or RUNS / "placements"
     finish(
