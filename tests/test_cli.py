@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from farfield.studies import demo, protein, tabular, toy
+from farfield.studies import abalone, demo, placements, protein, tabular, toy
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -56,7 +56,18 @@ def test_help_answers_fast_and_without_torch() -> None:
     [
         *(["extrapolate"], ["reproduce"], ["reproduce", "toy"], ["reproduce", "protein"]),
         *(["demo"], ["certify"], ["regress"], ["reproduce", "transformer"]),
-        *(["reproduce", name] for name in ("faces", "rotated", "heatmaps", "theorems", "paper")),
+        *(
+            ["reproduce", name]
+            for name in (
+                "faces",
+                "rotated",
+                "heatmaps",
+                "theorems",
+                "paper",
+                "abalone",
+                "placements",
+            )
+        ),
     ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:
@@ -73,6 +84,9 @@ def test_help_tells_the_defaults_that_are(command: Command) -> None:
     assert protein.Settings().seeds == 10
     assert f"{protein.Settings().epochs} epochs and 10 seeds" in text("reproduce", "protein")
     assert f"{toy.Settings().epochs} epochs and 5 seeds" in text("reproduce", "toy")
+    assert abalone.Settings().seeds == 10
+    assert f"{abalone.Settings().epochs} epochs and 10 seeds" in text("reproduce", "abalone")
+    assert f"{placements.Settings().seeds} seeds by default" in text("reproduce", "placements")
     assert f"{tabular.Settings('a', 'b', 1.0).epochs} epochs and 5 seeds" in text("extrapolate")
 
 
@@ -318,6 +332,11 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "no rows": (("regress", "CSV", "CSV", *PRICE, "--rows", 0), "rows is 0"),
     "negative seed": (("regress", "CSV", "CSV", *PRICE, "--seed", -1), "seed is -1"),
     "negative variance": (("regress", "CSV", "CSV", *PRICE, "--bias-var", -1), "bias_var is -1"),
+    "no shells in the folder": (
+        ("reproduce", "abalone", "--data", "."),
+        "has no abalone.csv or abalone.data; get it from https://",
+    ),
+    "unknown task": (("reproduce", "placements", "--tasks", "sine,cubic"), "no task 'cubic'"),
     "wrong checksum": (("reproduce", "protein", "--data", "wrong"), "is not the published file"),
 }
 

@@ -84,10 +84,10 @@ def _against_none(result: Result, chosen: Design) -> str:
 
 def _advice(chosen: Design, base: Design, found: Mapping[str, Difference]) -> str:
     if chosen == base:
-        return f"Which norm: {base.label}, since no other choice is shown to lower the mean rank over all tasks."
+        return f"Which norm: {base.label}, since no other choice is shown to lower the mean rank."
     changed = [factor for factor in FACTORS if getattr(chosen, factor.field) == factor.level]
     gains = ", ".join(f"{one.label} {found[one.label].value}" for one in changed)
-    return f"Which norm: {chosen.label}, since these choices are shown to lower the mean rank: {gains}."
+    return f"Which norm: {chosen.label}, shown to lower the mean rank by these choices: {gains}."
 
 
 def _factors(found: Mapping[str, Difference]) -> list[str]:
