@@ -243,7 +243,7 @@ def _without(widths: tuple[int, ...]) -> list[Design]:
 
 def test_the_report_has_every_table_and_figure() -> None:
     story = made(SMALL, {"none": 5.0}).story()
-    assert [len(table.frame) for table in story.tables] == [5, 25, 25, 6, 6, 1]
+    assert [len(table.frame) for table in story.tables] == [5, 5, 25, 25, 6, 6, 1]
     assert "Not the study's own settings: seeds 2 (default: 6)" in story.remarks[0]
     panels = {"effects": 3, "choices": 1, "choices-by-task": 2, "depth": 3, "width": 3}
     assert [figure.name for figure in story.figures] == list(panels)
