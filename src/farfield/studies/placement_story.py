@@ -252,7 +252,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             "choices-by-task",
             "Error out of domain of every combination on each task, in the order of the figure "
             "before: mean and 95 % interval over seeds; grey crosses: in domain. Vertical line: 1, "
-            "the error of a constant.",
+            "the error of a constant. Intervals that would reach 0 are cut at a tenth of the mean.",
             functools.partial(
                 placement_figures.by_task, metrics=metrics, designs=order, tasks=settings.tasks
             ),
@@ -262,7 +262,8 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             Figure(
                 name,
                 f"Error by {title}: solid out of domain, mean and 95 % interval over seeds; "
-                "dashed: in domain. Last panel: mean rank over tasks, with bootstrap intervals.",
+                "dashed: in domain. Last panel: mean rank over tasks, with bootstrap intervals. "
+                "Intervals of errors that would reach 0 are cut at a tenth of the mean.",
                 functools.partial(
                     placement_figures.ladder,
                     metrics=metrics,
