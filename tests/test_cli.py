@@ -18,7 +18,17 @@ import pandas as pd
 import pytest
 import torch
 
-from farfield.studies import demo, dispersion, dynamics, protein, tabular, toy, variance
+from farfield.studies import (
+    abalone,
+    demo,
+    dispersion,
+    dynamics,
+    placements,
+    protein,
+    tabular,
+    toy,
+    variance,
+)
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -64,6 +74,8 @@ def test_help_answers_fast_and_without_torch() -> None:
         *(["demo"], ["certify"], ["diagnose"], ["regress"], ["reproduce", "transformer"]),
         *(["reproduce", name] for name in ("faces", "rotated", "heatmaps", "theorems", "paper")),
         *(["reproduce", name] for name in ("dispersion", "dynamics", "variance")),
+        *(["reproduce", name] for name in ("abalone", "placements")),
+        ["kernel"],
     ],
 )
 def test_every_command_has_help(command: Command, arguments: list[str]) -> None:
@@ -83,6 +95,9 @@ def test_help_tells_the_defaults_that_are(command: Command) -> None:
     assert f"{dispersion.Settings().draws} networks" in text("reproduce", "dispersion")
     assert f"{dynamics.Settings().epochs} epochs" in text("reproduce", "dynamics")
     assert f"{variance.Settings().seeds} networks" in text("reproduce", "variance")
+    assert abalone.Settings().seeds == 10
+    assert f"{abalone.Settings().epochs} epochs and 10 seeds" in text("reproduce", "abalone")
+    assert f"{placements.Settings().seeds} seeds by default" in text("reproduce", "placements")
     assert f"{tabular.Settings('a', 'b', 1.0).epochs} epochs and 5 seeds" in text("extrapolate")
     assert "CPU threads [default: all cores]" in text("certify")  # brackets are no markup
 
@@ -338,6 +353,11 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "no rows": (("regress", "CSV", "CSV", *PRICE, "--rows", 0), "rows is 0"),
     "negative seed": (("regress", "CSV", "CSV", *PRICE, "--seed", -1), "seed is -1"),
     "negative variance": (("regress", "CSV", "CSV", *PRICE, "--bias-var", -1), "bias_var is -1"),
+    "no shells in the folder": (
+        ("reproduce", "abalone", "--data", "."),
+        "has no abalone.csv or abalone.data; get it from https://",
+    ),
+    "unknown task": (("reproduce", "placements", "--tasks", "sine,cubic"), "no task 'cubic'"),
     "wrong checksum": (("reproduce", "protein", "--data", "wrong"), "is not the published file"),
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield.studies import (
+        abalone,
         certificate,
         diagnosis,
         dispersion,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         faces,
         heatmaps,
         paper,
+        placements,
         protein,
         regression,
         rotated,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "abalone",
     "certificate",
     "diagnosis",
     "dispersion",
@@ -36,6 +39,7 @@ __all__ = [
     "faces",
     "heatmaps",
     "paper",
+    "placements",
     "protein",
     "regression",
     "rotated",

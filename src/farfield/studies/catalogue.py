@@ -57,8 +57,18 @@ CATALOGUE = (
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), as Table 2",
     ),
     Entry(
+        "abalone",
+        "ages of infant abalone, learned from grown ones: a group shift on a small table",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), as Table 2",
+    ),
+    Entry(
+        "placements",
+        "which norm, where, how deep, how wide: what extrapolates best over five tasks",
+        "beyond Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
+    ),
+    Entry(
         "paper",
-        "the first five at once, with one table of claims, published and found",
+        "all but faces and rotated at once, with one table of claims, published and found",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
     ),
     Entry(

@@ -10,8 +10,16 @@ from typing import Any
 import pandas as pd
 
 from farfield.errors import DataError
-from farfield.studies import heatmaps, protein, theorems, toy, transformer
-from farfield.studies.claims import Claim, Claiming, claims_frame
+from farfield.studies import (
+    abalone,
+    heatmaps,
+    placements,
+    protein,
+    theorems,
+    toy,
+    transformer,
+)
+from farfield.studies.claims import Claiming, claims_frame
 from farfield.studies.story import Result as StudyResult
 from farfield.studies.story import Story, Table
 from farfield.studies.workspace import REPORT, Workspace
@@ -110,14 +118,14 @@ def run(
     Args:
         out: A folder; each study gets one in it.
         settings: What is run; the paper's scale by default.
-        data: A folder with the protein table; see :func:`farfield.data.locate`.
+        data: A folder with the protein and abalone tables; see :func:`farfield.data.locate`.
         resume: Go on with an interrupted run.
         overwrite: Replace an earlier run.
         progress: Whether to show progress bars.
 
     Returns:
-        The results of all. Without the protein table (no file and no network) its study is left
-        out, which ``notes`` tell.
+        The results of all. Without a table (no file and no network) the studies that need it are
+        left out, which ``notes`` tell.
 
     Raises:
         SettingsError: Settings other than those of the run to resume.
@@ -148,6 +156,12 @@ def run(
         "protein": lambda folder: protein.run(
             protein.Settings(**scale(protein.QUICK)), data=data, out=folder, **how
         ),
+        "abalone": lambda folder: abalone.run(
+            abalone.Settings(**scale(abalone.QUICK)), data=data, out=folder, **how
+        ),
+        "placements": lambda folder: placements.run(
+            placements.Settings(**scale(placements.QUICK)), data=data, out=folder, **how
+        ),
     }
     studies: dict[str, StudyResult] = {}
     notes: list[str] = []
@@ -164,9 +178,9 @@ def run(
 
 def _table(studies: Mapping[str, StudyResult]) -> pd.DataFrame:
     """All claims, with the study that each comes from."""
-    frames = [claims_frame(_claims(result)).assign(study=name) for name, result in studies.items()]
+    frames = [
+        claims_frame(result.claims()).assign(study=name)
+        for name, result in studies.items()
+        if isinstance(result, Claiming)
+    ]
     return pd.concat(frames) if frames else claims_frame(()).assign(study="")
-
-
-def _claims(result: StudyResult) -> tuple[Claim, ...]:
-    return result.claims() if isinstance(result, Claiming) else protein.claims(result)

@@ -100,6 +100,7 @@ def run(
             ),
             published=PUBLISHED,
             settings=Settings(),
+            claims=claims,
         ),
     )
 
