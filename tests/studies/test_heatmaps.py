@@ -68,7 +68,7 @@ def test_every_network_once_and_claims_hold() -> None:
     # Networks of 16 units are far off, but not in what the paper claims.
     for item in ("scale", "corners", "chessboard", "saturation"):
         assert claims[f"Fig. 2, {item}"].agrees, item
-    assert claims["Prop. E.2 at the corners"].agrees
+    assert claims["Prop. E.2, corners"].agrees
 
 
 def test_a_claim_that_is_false_is_told() -> None:
@@ -78,7 +78,7 @@ def test_a_claim_that_is_false_is_told() -> None:
     result.metrics.loc[result.metrics["width"] > 0, "relative_error"] = 0.5
     claims = {claim.item: claim.agrees for claim in result.claims()}
     assert not claims["Fig. 2, saturation"]
-    assert not claims["Convergence"]
+    assert not claims["Fig. 2, convergence"]
 
 
 def test_resumed_to_the_same_bits_and_drawn(tmp_path: Path) -> None:
