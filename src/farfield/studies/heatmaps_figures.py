@@ -96,7 +96,7 @@ def convergence(figure: Figure, *, metrics: pd.DataFrame, compared: tuple[Varian
     axes.minorticks_off()
     axes.set_xlabel("width of both hidden layers")
     axes.set_ylabel("relative error of the kernel")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
 
 
 def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) -> None:
@@ -122,7 +122,7 @@ def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) 
                 label=f"{variant.label}, {kernel}",
             )
     panels[0].set_yscale("log")
-    panels[1].set_ylim(0.0, 1.8 * float(panels[1].get_ylim()[1]))
+    panels[1].set_ylim(0.0, 1.2 * float(panels[1].get_ylim()[1]))
     for axes in panels:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
@@ -130,9 +130,9 @@ def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) 
         axes.xaxis.set_major_formatter(_plain)
         axes.minorticks_off()
         axes.set_xlabel("x")
-        axes.legend(fontsize=8)
     panels[0].yaxis.set_major_formatter(_plain)
     panels[0].set_ylabel(f"Theta(x, {frame['other'].iloc[0]:g})")
+    figure.legend(loc="outside lower center", ncols=len(compared))
 
 
 def _plain(value: float, position: float | int = 0.0) -> str:

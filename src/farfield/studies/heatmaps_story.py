@@ -115,6 +115,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             functools.partial(
                 heatmaps_figures.convergence, metrics=result.metrics, compared=compared
             ),
+            size=(7.2, 4.6),
             item=FIGURE,
         ),
         Figure(
@@ -125,7 +126,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             functools.partial(
                 heatmaps_figures.rays, frame=values[values["part"] == "ray"], compared=compared
             ),
-            size=(9.0, 4.0),
+            size=(9.0, 4.4),
             item=FIGURE,
         ),
     )

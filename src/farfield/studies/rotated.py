@@ -31,7 +31,7 @@ from farfield.studies.workspace import Workspace
 
 __all__ = ["QUICK", "Result", "Settings", "not_run", "run", "turn"]
 
-QUICK = {"seeds": 3, "epochs": 2, "images": 1000}
+QUICK = {"seeds": 3, "images": 2000}
 """Settings of a first look."""
 
 _BATCH = 64
@@ -51,7 +51,7 @@ class Settings(heads.Settings):
     hold_out: tuple[str, ...] = ("bag",)
     images: int = 10_000
     largest_angle: float | int = 45.0
-    image_size: int = 64
+    image_size: int = 128
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
