@@ -12,11 +12,14 @@ import pytest
 import torch
 
 import farfield as ff
+from drawing import drawn, entries
 from farfield import report
 from farfield.errors import DataError, OutputError, SettingsError
 from farfield.studies import heatmaps, paper, protein, theorems, toy, transformer
 from farfield.studies.claims import Claim, claims_frame
+from farfield.studies.story import Story
 
+LABELS = ["Standard", "LayerNorm first", "LayerNorm second", "LayerNorm every"]
 TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
 
 
@@ -116,6 +119,47 @@ def test_toy_overlays_are_what_the_library_says(tmp_path: Path) -> None:
     again = toy.run(TOY, out=tmp_path, resume=True)
     pd.testing.assert_frame_equal(result.theory, again.theory, check_exact=True)
     assert (tmp_path / "theory.csv").exists()
+    predictions_are_drawn(result.story())
+    theory_is_drawn(result.story())
+
+
+def predictions_are_drawn(story: Story) -> None:
+    canvas = drawn(story, "predictions")
+    full, cut = canvas.axes
+    assert (full.get_title(), cut.get_xlabel()) == ("quadratic", "x")
+    assert (full.get_ylabel(), cut.get_ylabel()) == ("prediction", "prediction, cut")
+    assert entries(canvas) == [*LABELS, "training points"]
+    lines = full.get_lines()
+    assert [line.get_label() for line in lines] == entries(canvas)
+    networks = lines[: len(LABELS)]
+    assert len({line.get_color() for line in lines}) == len(lines)
+    assert len({line.get_linestyle() for line in networks}) == len(LABELS)
+    assert {(line.get_xdata()[0], line.get_xdata()[-1]) for line in networks} == {(-25.0, 25.0)}
+    # Below it is cut to the networks with LayerNorm and the training points.
+    shown = np.concatenate([np.asarray(line.get_ydata()) for line in lines[1:]])
+    low, high = cut.get_ylim()
+    assert low < shown.min()
+    assert shown.max() < high < shown.max() + np.ptp(shown)
+
+
+def theory_is_drawn(story: Story) -> None:
+    canvas = drawn(story, "theory")
+    assert [panel.get_title() for panel in canvas.axes] == LABELS
+    assert {panel.get_xlabel() for panel in canvas.axes} == {"x"}
+    assert canvas.axes[0].get_ylabel() == "quadratic: f(x)"
+    said = ["infinite width, exact", "training targets", "infinite width, bound"]
+    found = entries(canvas)
+    assert found[:4] == [f"{label}, trained" for label in LABELS]
+    assert set(found[4:]) == {*said, "infinite width, limit", "trained, proven bound"}
+    standard, first = (
+        {str(one.get_label()): one for one in p.get_lines()} for p in canvas.axes[:2]
+    )
+    assert "trained, proven bound" not in standard  # nothing bounds it
+    bound = first["trained, proven bound"].get_ydata()[0]
+    assert np.abs(first["LayerNorm first, trained"].get_ydata()).max() <= bound * (1.0 + 1e-6)
+    ticks = list(canvas.axes[0].get_yticks())
+    assert {-9.0, 0.0, 9.0} <= set(ticks)  # the largest target: x squared up to 3
+    assert ticks == sorted(ticks)
 
 
 def test_batch_norm_has_no_infinite_width() -> None:

@@ -58,7 +58,7 @@ CATALOGUE = (
     ),
     Entry(
         "paper",
-        "the first five at once, with one table of claims, published and found",
+        "all of these at once, with one table of claims and a page for each item",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
     ),
 )
