@@ -217,7 +217,7 @@ def test_claims_of_table_2() -> None:
     rows = []
     for (key, domain), published in faces.PUBLISHED.items():
         value = float(published.split(" ± ")[0])
-        rows += [(key, domain, seed, value + off) for seed, off in enumerate((-0.01, 0.01))]
+        rows += [(key, domain, seed, value + off) for seed, off in enumerate((-0.01, 0.01) * 10)]
     metrics = pd.DataFrame(rows, columns=["variant", "domain", "seed", "r2"])
     similar = np.linspace(0.5, 1.0, 10)
     predictions = pd.concat(
@@ -241,6 +241,12 @@ def test_claims_of_table_2() -> None:
     assert "4.25 / 0.25 (standard)" in claims[3].ours
     other = replace(result, metrics=metrics.assign(r2=-metrics["r2"]))
     assert [claim.agrees for claim in other.claims()] == [False, False, False, True]
+    few = replace(result, metrics=metrics.query("seed < 2"))  # intervals of ± 0.13
+    assert [claim.verdict for claim in few.claims()] == ["open", "yes", "yes", "yes"]
+    one = replace(result, metrics=metrics.query("seed < 1"))
+    assert [claim.verdict for claim in one.claims()] == ["open", "open", "open", "yes"]
     unpublished = replace(other, framing=replace(framing, published={}))
-    assert [claim.agrees for claim in unpublished.claims()] == [False, True, True]
-    assert {claim.agrees for claim in heads_claims.not_run("")} == {None}
+    assert [claim.agrees for claim in unpublished.claims()] == [False, False, True]
+    better = replace(unpublished, metrics=metrics)
+    assert [claim.agrees for claim in better.claims()] == [True] * 3
+    assert {claim.verdict for claim in heads_claims.not_run("")} == {"not run"}

@@ -18,6 +18,7 @@ from farfield.errors import DataError, OutputError, SettingsError
 from farfield.studies import heatmaps, paper, protein, theorems, toy, transformer
 from farfield.studies.claims import Claim, claims_frame
 from farfield.studies.story import Story
+from farfield.studies.workspace import Workspace
 
 LABELS = ["Standard", "LayerNorm first", "LayerNorm second", "LayerNorm every"]
 TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
@@ -85,9 +86,9 @@ def test_one_table_of_all_claims_that_leads_to_a_page_for_each_item(tmp_path: Pa
         paper.run(tmp_path / "run", paper.Settings(quick=True))
     with pytest.raises(SettingsError, match="its quick is True"):
         paper.run(tmp_path / "run", resume=True)
-    again = paper.run(tmp_path / "run", paper.Settings(quick=True), inputs=nothing, resume=True)
-    assert again.seconds == result.seconds
-    pd.testing.assert_frame_equal(again.metrics, result.metrics)
+    # A study that was finished earlier keeps its time, however fast it is read again.
+    again = Workspace.open(tmp_path / "run", "paper", paper.Settings(quick=True), resume=True)
+    assert paper._once(again, "toy", 1e9) == result.seconds["toy"]
 
 
 def test_faces_that_are_named_and_not_there_are_told_first(tmp_path: Path) -> None:
@@ -181,7 +182,9 @@ def test_protein_claims_compare_intervals() -> None:
     rows = []
     for (variant, domain), published in protein.PUBLISHED.items():
         value = float(published.split(" ± ")[0])
-        rows += [(variant, domain, seed, value + off) for seed, off in enumerate((-0.01, 0.01))]
+        rows += [
+            (variant, domain, seed, value + off) for seed, off in enumerate((-0.01, 0.01) * 10)
+        ]
     metrics = pd.DataFrame(rows, columns=["variant", "domain", "seed", "r2"])
     split = np.linspace(2.0, 3.0, 20)
     slopes = {"standard": 9.0, "first": 2.0, "last": 2.0, "every": 2.0, "xgboost": 0.1}

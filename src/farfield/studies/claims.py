@@ -10,7 +10,7 @@ import pandas as pd
 
 from farfield.studies.story import SUMMARY, Table
 
-AGREES = {True: "yes", False: "no", None: "not run"}
+NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Claim:
         claim: What it says, in a sentence.
         published: The published number or wording.
         ours: The number found.
-        agrees: Whether the two agree; ``None`` if nothing was run.
+        agrees: Whether the two agree; ``None`` if that cannot be told.
         why: Why they agree, or why not.
     """
 
@@ -32,6 +32,13 @@ class Claim:
     ours: str
     agrees: bool | None
     why: str
+
+    @property
+    def verdict(self) -> str:
+        """Yes, no, open, or not run."""
+        if self.ours == NOT_RUN:
+            return NOT_RUN
+        return {True: "yes", False: "no", None: "open"}[self.agrees]
 
     @property
     def of(self) -> str:
@@ -62,7 +69,7 @@ def claims_frame(claims: Sequence[Claim]) -> pd.DataFrame:
             "claim": [claim.claim for claim in claims],
             "published": [claim.published for claim in claims],
             "ours": [claim.ours for claim in claims],
-            "agree": [AGREES[claim.agrees] for claim in claims],
+            "agree": [claim.verdict for claim in claims],
             "why": [claim.why for claim in claims],
         },
         index=pd.Index([claim.item for claim in claims], name="item"),
@@ -86,7 +93,7 @@ def claims_table(
 
 
 def counted(claims: Sequence[Claim]) -> str:
-    """How many agree, and which do not.
+    """How many agree, which do not, and what is left open.
 
     Args:
         claims: The claims.
@@ -94,12 +101,15 @@ def counted(claims: Sequence[Claim]) -> str:
     Returns:
         A sentence.
     """
-    run = [claim for claim in claims if claim.agrees is not None]
-    against = ", ".join(claim.item for claim in run if not claim.agrees)
-    agree = sum(bool(claim.agrees) for claim in run)
-    left = len(claims) - len(run)
-    return (
-        (f"{agree} of {len(run)} claims agree" if run else "Nothing was run")
-        + (f"; not: {against}." if against else ".")
-        + (f" Not run: {left}." if left and run else "")
-    )
+    found = {
+        verdict: [claim.item for claim in claims if claim.verdict == verdict]
+        for verdict in ("yes", "no", "open", NOT_RUN)
+    }
+    run = len(claims) - len(found[NOT_RUN])
+    said = f"{len(found['yes'])} of {run} claims agree" if run else "Nothing was run"
+    said += f"; not: {', '.join(found['no'])}." if found["no"] else "."
+    if found["open"]:
+        said += f" Open: {', '.join(found['open'])}."
+    if found[NOT_RUN] and run:
+        said += f" Not run: {len(found[NOT_RUN])}."
+    return said
