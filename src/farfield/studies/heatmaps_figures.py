@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farfield.studies.palette import HEAT, STROKES, TRUTH
+from farfield.studies.palette import HEAT, STROKES, TRUTH, plain_number
 from farfield.studies.statistics import mean
 from farfield.studies.variants import Variant
 
@@ -127,16 +127,12 @@ def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) 
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         axes.set_xticks(_DECADES[(low <= _DECADES) & (high >= _DECADES)])
-        axes.xaxis.set_major_formatter(_plain)
+        axes.xaxis.set_major_formatter(plain_number)
         axes.minorticks_off()
         axes.set_xlabel("x")
-    panels[0].yaxis.set_major_formatter(_plain)
+    panels[0].yaxis.set_major_formatter(plain_number)
     panels[0].set_ylabel(f"Theta(x, {frame['other'].iloc[0]:g})")
     figure.legend(loc="outside lower center", ncols=len(compared))
-
-
-def _plain(value: float, position: float | int = 0.0) -> str:
-    return f"{value:g}"  # the report's fonts set no formulas
 
 
 def _ones_twos_fives(low: float, high: float) -> tuple[list[float], list[str]]:
