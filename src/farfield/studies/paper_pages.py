@@ -58,13 +58,15 @@ class Page:
     def story(self) -> Story:
         """The report's content."""
         whole = self.result.story()
-        said = " ".join(f"{claim.why}" for claim in self.claims)
+        first = self.claims[0]
+        answer = whole.answer if self.alone else f"Found: {first.ours}."
         tables = [part for part in whole.tables if self._has(part)]
         figures = [part for part in whole.figures if self._has(part)]
         return replace(
             whole,
             title=f"{self.item}: {whole.title[0].lower()}{whole.title[1:]}",
-            answer=f"{counted(self.claims)} {whole.answer if self.alone else said}",
+            question=whole.question if self.alone else first.claim,
+            answer=f"{counted(self.claims)} {answer}",
             tables=(claims_table(self.claims, "Published and found."), *tables),
             figures=tuple(figures),
             parent=f"../{REPORT}",
