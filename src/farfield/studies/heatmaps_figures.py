@@ -132,7 +132,7 @@ def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) 
         axes.set_xlabel("x")
     panels[0].yaxis.set_major_formatter(plain_number)
     panels[0].set_ylabel(f"Theta(x, {frame['other'].iloc[0]:g})")
-    figure.legend(loc="outside lower center", ncols=len(compared))
+    figure.legend(loc="outside lower center", ncols=2)
 
 
 def _ones_twos_fives(low: float, high: float) -> tuple[list[float], list[str]]:

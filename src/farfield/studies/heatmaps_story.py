@@ -126,7 +126,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             functools.partial(
                 heatmaps_figures.rays, frame=values[values["part"] == "ray"], compared=compared
             ),
-            size=(9.0, 4.4),
+            size=(9.0, 5.0),
             item=FIGURE,
         ),
     )
