@@ -67,7 +67,7 @@ def test_one_table_of_all_claims_that_leads_to_a_page_for_each_item(tmp_path: Pa
     answer = result.story().answer
     assert answer.startswith(f"{agree} of {len(frame) - len(left)} claims agree")
     assert f"Not run: {len(left)}." in answer
-    assert f"threads on {os.cpu_count()} cores" in answer
+    assert f" on {os.cpu_count()} cores" in answer
 
     pages = result.pages()
     assert set(pages) == items - {name.split(",")[0] for name in left.index}

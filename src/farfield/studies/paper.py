@@ -160,7 +160,8 @@ class Result:
 
     def _machine(self) -> str:
         machine = self.record["machine"]
-        return f"{machine['threads']} threads on {machine['cores']} cores ({machine['system']})"
+        threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+        return f"{threads} on {machine['cores']} cores ({machine['system']})"
 
 
 def run(
