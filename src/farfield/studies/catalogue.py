@@ -68,7 +68,7 @@ CATALOGUE = (
     ),
     Entry(
         "paper",
-        "all but faces and rotated at once, with one table of claims, published and found",
+        "all of these at once, with one table of claims and a page for each item",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
     ),
     Entry(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from farfield.studies.claims import Claim
+from farfield.studies.claims import NOT_RUN, Claim
 from farfield.studies.statistics import mean
 
 if TYPE_CHECKING:
@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
 _GROWS = 3.0  # ten times further away a line grows about ten times, what has settled does not
 _PUBLISHED = 0.04  # the published intervals of two R2 in Table 1, 0.02 each
+
+
+_ANY_NORM = (
+    "Beyond: placements, any norm",
+    "A norm at any one hidden layer keeps predictions from growing.",
+    "theorem 3.2, LayerNorm",
+)
+_PLACE = (
+    "Beyond: placements, place",
+    "On proteins the place of LayerNorm makes no difference out of domain.",
+    "Table 1: R2 0.50, 0.50, 0.50 (every, first, last)",
+)
 
 
 def claims(result: Result) -> tuple[Claim, ...]:
@@ -25,6 +37,18 @@ def claims(result: Result) -> tuple[Claim, ...]:
         Claims; that on proteins only where they were learned.
     """
     return (_bounded(result), *_places(result))
+
+
+def not_run(why: str) -> tuple[Claim, ...]:
+    """The same claims where a table is missing.
+
+    Args:
+        why: The reason.
+
+    Returns:
+        The claims, not run.
+    """
+    return tuple(Claim(*known, NOT_RUN, None, why) for known in (_ANY_NORM, _PLACE))
 
 
 def growth(result: Result) -> dict[str, float]:
@@ -48,9 +72,7 @@ def _bounded(result: Result) -> Claim:
     without = [grown[design.key] for design in result.settings.designs() if design.norm == "none"]
     kept = max(normed) < _GROWS < min(without)
     return Claim(
-        "Beyond the paper: any norm",
-        "A norm at any one hidden layer keeps predictions from growing.",
-        "theorem 3.2, LayerNorm",
+        *_ANY_NORM,
         f"ten times further away the largest prediction is at most {max(normed):.3g} times as "
         f"large with any of {len(normed)} norms, {min(without):.3g} to {max(without):.3g} times "
         f"without (largest over tasks, median over seeds)",
@@ -75,9 +97,7 @@ def _places(result: Result) -> tuple[Claim, ...]:
     )
     return (
         Claim(
-            "Beyond the paper: place",
-            "On proteins the place of LayerNorm makes no difference out of domain.",
-            "Table 1: R2 0.50, 0.50, 0.50 (every, first, last)",
+            *_PLACE,
             f"R2 {', '.join(f'{mean(value)} ({key})' for key, value in found.items())}; less "
             f"first, seed by seed: {', '.join(f'{gap} ({key})' for key, gap in gaps.items())}",
             kept,
