@@ -1,7 +1,7 @@
 """Whether the theory of tangent kernels describes a network of finite width and depth."""
 
-from farfield.diagnosis.diagnose import diagnose
 from farfield.diagnosis.draws import Draws
+from farfield.diagnosis.examine import diagnose
 from farfield.diagnosis.result import Agreement, Diagnosis, Dispersion, Gradients, Training
 
 __all__ = [

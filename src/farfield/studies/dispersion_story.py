@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import dispersion_figures as figures
-from farfield.studies.claims import claims_frame
+from farfield.studies.claims import claims_frame, counted
 from farfield.studies.dispersion_claims import CRITICAL, relu, z_scores
 from farfield.studies.story import Figure, Story, Table
 
@@ -33,7 +33,6 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     settings, claims = result.settings, result.claims()
-    kept = sum(claim.agrees for claim in claims)
     depth = settings.depths
     return Story(
         title="How random the tangent kernel is at initialisation",
@@ -41,7 +40,7 @@ def story(result: Result) -> Story:
             "Does one random network have the kernel of the theory, or does every draw have a "
             "kernel of its own, as depth / width and the variance of the weights grow?"
         ),
-        answer=f"{kept} of {len(claims)} claims hold. {_answer(result)}",
+        answer=f"{counted(claims)} {_answer(result)}",
         tables=(
             Table("The paper's claims.", claims_frame(claims), prose=True),
             Table(

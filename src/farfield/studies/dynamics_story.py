@@ -95,7 +95,6 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     settings, found = result.settings, result.claims()
-    kept = sum(claim.agrees for claim in found)
     start, end = _ends(result)
     paper = settings.epochs == 3000
     return Story(
@@ -105,7 +104,7 @@ def story(result: Result) -> Story:
             "each side of the edge of chaos?"
         ),
         answer=(
-            f"{kept} of {len(found)} claims hold after {settings.epochs} epochs. The kernel "
+            f"{counted(found)} After {settings.epochs} epochs the kernel had "
             f"changed by {_by_variance(end['change'], '.2g')} of its size; accuracy in training "
             f"{_by_variance(end['accuracy'], '.0%')}."
         ),

@@ -115,14 +115,13 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     settings, found, words = result.settings, result.claims(), verdicts(result)
-    kept = sum(claim.agrees for claim in found)
     return Story(
         title="The variance of trained networks over initialisations, in theory and measured",
         question=(
             "How much do networks trained from different random weights differ, and does the "
             "theory of infinite width know it?"
         ),
-        answer=f"{kept} of {len(found)} claims hold. Theory holds in {_count(words, HOLDS)}"
+        answer=f"{counted(found)} Theory holds in {_count(words, HOLDS)}"
         + (f"; elsewhere: {_elsewhere(words)}." if _elsewhere(words) else "."),
         tables=(
             Table("The paper's claims.", claims_frame(found), prose=True),
