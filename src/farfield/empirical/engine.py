@@ -131,6 +131,12 @@ class Engine:
         """
         everything = self.forward(inputs)
         outputs = self.mode.chosen(everything)
+        if bool(outputs.isnan().any()):
+            raise RangeError(
+                f"Outputs of {int(outputs.isnan().flatten(1).any(1).sum())} of {len(outputs)} "
+                "inputs are NaN, where the model has no derivatives. Leave these inputs out, scale "
+                "them, or use model.double()."
+            )
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         graph = graph_of(everything, names)
         if not graph.leaves:

@@ -73,9 +73,11 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
             layouts[node] = found.layout
         if not found.sure:
             unsure.add(node)
-    if met is not None:  # or some of the samples, taken out of the batch by what they are
+    unordered = [graph.names[node] for node in nodes if node not in layouts]
+    if met is not None or unordered:
         own = _alone(forward, parameters, batch, weights)
-        _check_gradients(met, own, [gradients for _, gradients in each])
+        _check_gradients(met or unordered[0], own, [gradients for _, gradients in each])
+    if met is not None:  # some of the samples, taken out of the batch by what they are
         reason = "the operations of the model depend on the samples"
         return Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
     known, slow = _with_rules(graph, uses, layouts)
