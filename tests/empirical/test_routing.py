@@ -112,6 +112,11 @@ def test_what_is_not_a_number() -> None:
         ff.empirical_ntk(root)(torch.zeros(5, 3))
 
 
+def _scaled_bmm(m: nn.Module, h: Tensor) -> Tensor:
+    weight = m.w.expand(len(h), 3, 4)
+    return torch.baddbmm(m.b, h, weight, beta=0.5, alpha=-1.5).flatten(1)
+
+
 USED = ["mlp", "mlp on positions", "cnn", "mask token", "embedding", "rows of a table",
         "fused rms norm", "batch norm", "group norm", "layer norm", "prelu", "repeated parameter",
         "vision transformer", "parameter on the left", "a matrix for each head",
@@ -122,11 +127,21 @@ USED = ["mlp", "mlp on positions", "cnn", "mask token", "embedding", "rows of a 
 def test_every_rule_is_taken() -> None:
     """A rule that always disagreed with autograd would leave the numbers right."""
     taken = set()
-    every = Function(
-        lambda m, h: torch.baddbmm(m.b, h, m.w.expand(len(h), 3, 4)) @ m.v,
-        b=torch.randn(4), w=torch.randn(3, 4), v=torch.randn(4),
-    ).double()  # fmt: skip
-    cases = [make(name) for name in USED] + [(every, x(2, 3).double())]
+    cases = [make(name) for name in USED]
+    cases += [
+        (Function(function, w=torch.rand(3, 4) + 0.5, b=torch.rand(4) + 0.5).double(), inputs)
+        for function, inputs in (
+            (lambda m, h: torch.addmm(m.b, h, m.w, beta=0.3, alpha=-2.0), x(3).double()),
+            (_scaled_bmm, x(2, 3).double()),
+            (
+                lambda m, h: torch.add(torch.sub(h @ m.w, m.b, alpha=3), m.b, alpha=-0.5),
+                x(3).double(),
+            ),
+            (lambda m, h: (m.b - h @ m.w) / m.b, x(3).double()),
+            (lambda m, h: m.b / (2 + (h @ m.w).sin()), x(3).double()),
+            (lambda m, h: m.w[torch.tensor([-1, 0, 1])[h[:, 0].long() % 3]], x(3).double()),
+        )
+    ]
     for model, inputs in cases:
         block = ff.empirical_ntk(model, outputs="sum")._engine.gradients(inputs).block
         assert not block.plan.slow
