@@ -131,6 +131,12 @@ class Engine:
         """
         everything = self.forward(inputs)
         outputs = self.mode.chosen(everything)
+        if bool(outputs.isnan().any()):
+            raise RangeError(
+                f"Outputs of {int(outputs.isnan().flatten(1).any(1).sum())} of {len(outputs)} "
+                "inputs are NaN, where the model has no derivatives. Leave these inputs out, scale "
+                "them, or use model.double()."
+            )
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         graph = graph_of(everything, names)
         if not graph.leaves:
@@ -145,6 +151,8 @@ class Engine:
             plan = Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
         signals = self._signals(outputs, everything, Block(plan, graph, {}, count(inputs)))
         plan = _without_unsure(plan, signals)
+        if plan.moving:
+            plan = _without_moved(Block(plan, graph, signals, count(inputs)), outputs)
         directions = self.mode.directions(outputs.shape[1])
         slow = {name: self.parameters[name] for name in plan.slow}
         return Gradients(
@@ -361,3 +369,30 @@ def _without_unsure(plan: Plan, signals: Mapping[int, Tensor]) -> Plan:
     names = {name for use in plan.uses if use.node in wrong for name in use.source.leaves}
     reason = "the samples that the plan was learnt from told nothing of their order"
     return replace(plan, slow={**dict.fromkeys(names, reason), **plan.slow})
+
+
+def _without_moved(block: Block, outputs: Tensor) -> Plan:
+    """Take the slow way where samples stand in another order than those the plan was learnt from.
+
+    The outputs of each sample are weighed differently: what comes back must be weighed as the
+    layouts say.
+    """
+    plan, n = block.plan, block.samples
+    number = torch.arange(n, device=outputs.device)
+    weights = (2.0 ** (number % 16) * (1 + (number // 16) / (n // 16 + 1))).to(outputs)
+    cotangent = weights.unsqueeze(1).expand_as(outputs).contiguous()
+    weighed = signals_at(outputs, block.graph, plan.nodes, cotangent)
+    wrong = set()
+    for node, signal in zip(plan.nodes, weighed, strict=True):
+        layout = plan.layouts[node]
+        if signal.shape[layout.axis] != layout.outer * n * layout.inner:
+            wrong.add(node)
+            continue
+        found = layout.by_sample(signal, n).flatten(1)
+        wanted = layout.by_sample(block.signals[node].sum(0), n).flatten(1) * weights.unsqueeze(1)
+        allowed = torch.finfo(signal.dtype).eps ** 0.5 * wanted.norm(dim=1)
+        if not bool(((found - wanted).norm(dim=1) <= allowed).all()):
+            wrong.add(node)
+    names = {name for use in plan.uses if use.node in wrong for name in use.source.leaves}
+    reason = "the order of the samples inside of the model depends on what they are"
+    return replace(plan, slow={**dict.fromkeys(names, reason), **plan.slow}) if wrong else plan

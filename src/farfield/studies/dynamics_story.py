@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import dynamics_figures as figures
-from farfield.studies.claims import Claim, claims_frame
+from farfield.studies.claims import Claim, claims_frame, counted
 from farfield.studies.dispersion_story import PAPER
 from farfield.studies.story import Figure, Story, Table
 

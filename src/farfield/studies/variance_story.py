@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from farfield.studies import variance_figures as figures
-from farfield.studies.claims import Claim, claims_frame
+from farfield.studies.claims import Claim, claims_frame, counted
 from farfield.studies.dispersion_story import PAPER
 from farfield.studies.story import Figure, Story, Table
 
