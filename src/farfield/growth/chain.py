@@ -136,8 +136,9 @@ def chain_of(output: Node) -> tuple[Chain, Map] | None:
         output: The output.
 
     Returns:
-        The network below the last activation, and the affine map behind it; nothing where the layers are others than linear ones, norms of the whole vector and
-        functions that are a line on each side of 0.
+        The network below the last activation, and the affine map behind it; nothing where the
+        layers are others than linear ones, norms of the whole vector and functions that are a line
+        on each side of 0.
     """
     start = _linear(output)
     if start is None or not _bends(start[1]):
@@ -259,6 +260,7 @@ def _build(layers: list[Map | Node], last: Node, start: Node) -> Chain | None:
         if sign:
             fixed.append(Forms(sign * p.rows[-1:], p.sizes[-1:]))
         now = p.mapped(basis, torch.ones_like(basis))
+        assert isinstance(first, Node)
         now = _scaled(now, first, unit)
         layers = layers[1:]
     places, units, below, more = [slice(0, 1), slice(1, 1 + count + later)], [], [], []
@@ -297,8 +299,8 @@ def _build(layers: list[Map | Node], last: Node, start: Node) -> Chain | None:
             if bool(high.isfinite().all()):
                 cap = unit.rows * high.clamp(min=0.0)[:, None]
                 more.append(Forms(cap, cap).plus(u, -1.0))
-            left, right = _slopes(layer)
-            now = now.scaled(left).plus(u.scaled(right - left))
+            slope, other = _slopes(layer)
+            now = now.scaled(slope).plus(u.scaled(other - slope))
     limits = None
     if not later and basis is not None:
         limits = (1.0, 1.0, *_lengths(layers))

@@ -36,6 +36,8 @@ _PAIRS = 0.06  # of the products of two signs
 _STRICT = (4.0, 12.0)  # how much more an eigenvalue above 0 weighs where it cannot be repaired
 _WORK = 3e11  # products of all gradient steps together
 _FEWEST = 30  # gradient steps that are worth it
+_SHIFTS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # relative to the diagonal
+_EXACT = 2e-6  # relative rounding of eigenvalues in float32
 _CLOSE = 0.02  # relative to the largest value found; a bound as near as that stays
 
 
@@ -113,7 +115,8 @@ class _Relations:
         matrix = matrix + torch.sparse.mm(self.signs, half.T)
         for weight, (left, right) in zip(torch.cat([m.balls, m.spheres]), self.balls, strict=True):
             matrix = matrix + weight * (left.T @ left + self.sign * (right.T @ right))
-        return matrix
+        whole: Tensor = matrix
+        return whole
 
 
 def tighten(outputs: Sequence[Node], lower: Tensor, upper: Tensor, steps: int) -> None:
@@ -170,7 +173,8 @@ class Quadratic:
         limits = chain.limits
         xi = chain.points(256, generator)
         if limits is None:
-            sizes = [float(xi[:, part].norm(dim=1).mean()) for part in chain.parts]
+            known = [float(xi[:, part].norm(dim=1).nanmean()) for part in chain.parts]
+            sizes = [size if 0.0 < size < math.inf else 1.0 for size in known]
         else:
             sizes = list(limits)
         # Powers of two, so that nothing is rounded
@@ -194,7 +198,7 @@ class Quadratic:
         return 40.0 * size**3 + 20.0 * signs**2 + 6.0 * signs * self._rows.signs._nnz() + 1e7
 
     def upper(self, row: Tensor, steps: int) -> float:
-        """An upper bound of ``row . phi(h)``, by so many gradient steps; infinite if none is found."""
+        """An upper bound of ``row . phi(h)`` by gradient steps; infinite if none was found."""
         size = float(torch.linalg.vector_norm(row))
         if size == 0.0:
             return 0.0
@@ -233,6 +237,8 @@ class Quadratic:
                 room *= _STRICT[0] + _STRICT[1] * step / (steps + 1)
             with torch.enable_grad():
                 matrix = rows.matrix(now)
+                if not bool(matrix.isfinite().all()):
+                    break
                 values = torch.linalg.eigvalsh(matrix - now.top * _corner(matrix))
                 blur = (
                     0.004 * (1.0 - step / (steps + 1)) * float(values.detach().abs().max()) + 1e-4
@@ -241,12 +247,15 @@ class Quadratic:
                 gamma = self._gamma(row, now)[0]
                 loss = gamma + now.top + room * soft
             value = float(gamma + now.top + room * values[-1].clamp(min=0.0))
-            if value < least:
+            proves = self._chain.limits is not None or float(values[-1]) < -_EXACT * float(
+                values.detach().abs().max()
+            )
+            if proves and value < least:
                 best, least = now.mapped(_copy), value
-            if step == steps or not math.isfinite(value):
+            if step == steps:
                 break
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
             with torch.no_grad():
@@ -275,43 +284,48 @@ class Quadratic:
         return torch.maximum(*found).sum(), rounding(len(row)) * terms.sum()
 
     def _verified(self, row: Tensor, m: _Multipliers) -> float:
-        """The bound that these multipliers prove."""
+        """The bound that these multipliers prove; infinite if they prove none.
+
+        ``s |xi|^2 - M + (k - s) e e'`` without a negative eigenvalue proves k, and s times the
+        square of the length that xi can have, less 1.
+        """
         matrix = self._rows.matrix(m)
+        matrix = (matrix + matrix.T) / 2.0
+        if not bool(matrix.isfinite().all()):
+            return math.inf
         sizes = self._sizes.matrix(m.mapped(torch.abs))
         margin = 4.0 * (self._chain.error + rounding(2 * len(m.products)))
         margin *= float(torch.linalg.matrix_norm(sizes))
-        fixed, room = self._gamma(row, m)
-        block = -(matrix[1:, 1:] + matrix[1:, 1:].T) / 2.0
-        side = matrix[0, 1:]
-        margin += 4.0 * rounding(len(matrix)) * float(matrix.abs().sum(1).max()) * len(matrix)
-        lowest = float(torch.linalg.eigvalsh(block)[0])
-        wanted = 4.0 * margin - lowest
-        if self._chain.limits is None:
-            shifts = [0.0] if wanted < 0 else []
-        else:
-            scale = max(float(matrix.abs().max()), 1e-300)
-            shifts = [
-                max(wanted, 0.0) + part * scale
-                for part in (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-            ]
-        best = math.inf
-        eye = torch.eye(len(matrix), dtype=torch.float64)
-        for shift in shifts:
-            inner = block + (shift - margin) * eye[1:, 1:]
-            factor, failed = torch.linalg.cholesky_ex(inner)
-            if failed:
-                continue
-            part = torch.linalg.solve_triangular(factor, side[:, None], upper=False)
-            top = float(part.square().sum()) + float(matrix[0, 0])
-            top += 4.0 * margin + 1e-9 * abs(top)
-            whole = (shift - margin) * eye - (matrix + matrix.T) / 2.0
-            whole[0, 0] += top - shift
-            # Cholesky's factorisation of what is not positive definite fails
-            if torch.linalg.cholesky_ex(whole)[1]:
-                continue
-            value = float(fixed + room) + top + shift * self._room * (1.0 + 1e-12)
-            best = min(best, value)
-        return best + 1e-12 * abs(best) if math.isfinite(best) else math.inf
+        gamma, room = self._gamma(row, m)
+        lowest = float(torch.linalg.eigvalsh(-matrix[1:, 1:])[0])
+        scale = float(matrix.diagonal().abs().max())
+        shifts = [0.0]
+        if self._chain.limits is not None:
+            shifts = [max(-lowest, 0.0) + part * scale + 4.0 * margin for part in _SHIFTS]
+        tops = [shift * self._room + self._corner(matrix, shift, margin) for shift in shifts]
+        value = float(gamma + room) + min(tops)
+        return value + rounding(4) * (abs(float(gamma)) + abs(min(tops)))
+
+    def _corner(self, matrix: Tensor, shift: float, margin: float) -> float:
+        """The least k for which ``s + (k - s) e e' - M`` surely has no negative eigenvalue."""
+        whole = shift * torch.eye(len(matrix), dtype=torch.float64) - matrix
+        margin += 4.0 * rounding(len(matrix)) * float(whole.diagonal().abs().sum())
+        factor, failed = torch.linalg.cholesky_ex(_lowered(whole[1:, 1:], 2.0 * margin))
+        if failed:
+            return math.inf
+        side = matrix[1:, :1]
+        least = torch.cholesky_solve(side, factor)
+        top = float(matrix[0, 0] + (side * least).sum())
+        more = 4.0 * margin * (1.0 + float(least.square().sum())) + 1e-12 * abs(top)
+        top = top + more
+        whole[0, 0] = top - matrix[0, 0]
+        margin += 4.0 * rounding(len(matrix)) * abs(float(whole[0, 0]))
+        # Factorising what has a negative eigenvalue fails, but for what the margin is more than.
+        return math.inf if torch.linalg.cholesky_ex(_lowered(whole, margin))[1] else top
+
+
+def _lowered(matrix: Tensor, margin: float) -> Tensor:
+    return matrix - margin * torch.eye(len(matrix), dtype=torch.float64)
 
 
 def _in_units(forms: Forms, units: Tensor) -> Forms:
