@@ -32,11 +32,12 @@ from farfield.growth.graph import Node
 from farfield.growth.intervals import largest, rounding
 
 _RATE = 0.04  # of the multipliers of single units, times the root of their number
-_PAIRS = 0.06  # of the products of two signs
+_PAIRS = (0.06, 8.0)  # of the products of two signs: at most, and over the size of xi
 _STRICT = (4.0, 12.0)  # how much more an eigenvalue above 0 weighs where it cannot be repaired
-_WORK = 3e11  # products of all gradient steps together
+_WORK, _MOST_STEPS = 3e10, 1500  # of all gradient steps together
 _FEWEST = 30  # gradient steps that are worth it
 _SHIFTS = (1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # relative to the diagonal
+_BLUR = (0.004, 1e-4)  # of the largest eigenvalue: at first, of the sizes; and at last
 _EXACT = 2e-6  # relative rounding of eigenvalues in float32
 _CLOSE = 0.02  # relative to the largest value found; a bound as near as that stays
 
@@ -143,7 +144,7 @@ def _tighten(node: Node, chain: Chain, last: Map, goals: Tensor, steps: int, wor
     open_ = ends - goals > _CLOSE * goals.abs().max()
     order = torch.where(open_, ends, -math.inf).argsort(descending=True)[: int(open_.sum())]
     quadratic = Quadratic(chain, torch.Generator().manual_seed(0))
-    each = work / quadratic.work
+    each = min(work / quadratic.work, _MOST_STEPS)
     if each < _FEWEST or not len(order):
         return
     steps = min(steps, max(int(each / len(order)), _FEWEST))
@@ -193,9 +194,8 @@ class Quadratic:
 
     @property
     def work(self) -> float:
-        """Products of one gradient step, roughly."""
-        size, signs = len(self._rows.signs), self._rows.signs.shape[1]
-        return 40.0 * size**3 + 20.0 * signs**2 + 6.0 * signs * self._rows.signs._nnz() + 1e7
+        """What one gradient step costs: eigenvalues, and what does not depend on the size."""
+        return float(self._chain.size) ** 3 + 2.5e6
 
     def upper(self, row: Tensor, steps: int) -> float:
         """An upper bound of ``row . phi(h)`` by gradient steps; infinite if none was found."""
@@ -224,8 +224,9 @@ class Quadratic:
         now = self._start(row)
         rows = self._rows.to(torch.float32)
         fine, coarse = _RATE / len(row) ** 0.5, 0.1
+        pairs = min(_PAIRS[0], _PAIRS[1] / self._chain.size)
         groups = [([now.curve, now.slope, now.relus], fine), ([now.spheres], fine / 2.0),
-                  ([now.products], _PAIRS), ([now.balls, now.top], coarse)]  # fmt: skip
+                  ([now.products], pairs), ([now.balls, now.top], coarse)]  # fmt: skip
         for x in now.all:
             x.requires_grad_()
         optimiser = torch.optim.Adam([{"params": part, "lr": rate} for part, rate in groups])
@@ -239,17 +240,15 @@ class Quadratic:
                 matrix = rows.matrix(now)
                 if not bool(matrix.isfinite().all()):
                     break
-                values = torch.linalg.eigvalsh(matrix - now.top * _corner(matrix))
-                blur = (
-                    0.004 * (1.0 - step / (steps + 1)) * float(values.detach().abs().max()) + 1e-4
-                )
+                values = torch.linalg.eigvalsh(matrix - now.top * _one_corner(matrix))
+                largest_value = float(values.detach().abs().max())
+                blur = _BLUR[0] * (1.0 - step / (steps + 1)) * largest_value + _BLUR[1]
                 soft = blur * torch.logsumexp(torch.cat([values / blur, values.new_zeros(1)]), 0)
                 gamma = self._gamma(row, now)[0]
                 loss = gamma + now.top + room * soft
-            value = float(gamma + now.top + room * values[-1].clamp(min=0.0))
-            proves = self._chain.limits is not None or float(values[-1]) < -_EXACT * float(
-                values.detach().abs().max()
-            )
+            highest = float(values.detach()[-1])
+            value = float((gamma + now.top).detach()) + room * max(highest, 0.0)
+            proves = self._chain.limits is not None or highest < -_EXACT * largest_value
             if proves and value < least:
                 best, least = now.mapped(_copy), value
             if step == steps:
@@ -338,7 +337,7 @@ def _evened(forms: Forms) -> Forms:
     return forms.scaled(2.0 ** -size.log2().round())
 
 
-def _corner(matrix: Tensor) -> Tensor:
+def _one_corner(matrix: Tensor) -> Tensor:
     corner = torch.zeros_like(matrix)
     corner[0, 0] = 1.0
     return corner
