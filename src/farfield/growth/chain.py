@@ -24,7 +24,7 @@ from farfield.growth.graph import Affine, Ball, Free, Node, Pointwise
 from farfield.growth.intervals import rounding
 
 _MOST = 1300  # entries of xi
-_MAX_UNITS = 2048
+_MAX_UNITS = 1300  # of a value
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +231,8 @@ def _linear(node: Node) -> tuple[Map, Node] | None:
         offset = offset + (part * now.step.offset).flatten(1).sum(1)
         offset_sizes = offset_sizes + (size * now.step.offset.abs()).flatten(1).sum(1)
         terms += now.step.terms + 1
+        if any(parent.lower.numel() > _MAX_UNITS for parent in now.parents):
+            return None
         pulled = pull(now.step, now.parents, part), pull(now.step, now.parents, size, sizes=True)
         for parent, below, wide in zip(now.parents, *pulled, strict=True):
             rows[parent.index] = rows.get(parent.index, 0.0) + below
