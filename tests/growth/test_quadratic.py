@@ -21,7 +21,7 @@ PLAIN = Effort(rays=32, starts=16, steps=60, cells=0, descent=0)
 def network(name: str) -> nn.Module:
     """A network with parameters that all differ from 0 and 1."""
     place, kind, activation, depth = name.split()
-    hidden = [8, 9, 7][: int(depth)]
+    hidden = [8, 9, 10][: int(depth)]
     model = ff.mlp(3, hidden, 2, norm=kind, norm_at=place, activation=activation)
     generator = torch.Generator().manual_seed(len(name))
     ff.gaussian_init_(model, generator=generator)
@@ -31,7 +31,7 @@ def network(name: str) -> nn.Module:
     return model.eval()
 
 
-NAMES = ("first layer relu 2", "last layer relu 3", "every rms leaky_relu 2")
+NAMES = ("first layer relu 2", "last layer relu 2", "every rms leaky_relu 2")
 
 
 @functools.cache
@@ -52,7 +52,7 @@ def squares(xi: Tensor, forms: tuple) -> Tensor:
     return left - right
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "last layer relu 3"])
 def test_the_points_of_a_network_have_all_relations(name: str) -> None:
     """They are evaluated with float64, on numbers of order 10."""
     chain, last = read(name)
@@ -78,7 +78,7 @@ def test_whatever_the_multipliers_no_point_exceeds_the_bound(name: str) -> None:
     row = last.matrix[0]
     generator = torch.Generator().manual_seed(1)
     values = last_activation(chain, chain.points(20_000, generator)) @ row
-    good = quadratic._improved(row / row.norm(), 80).mapped(Tensor.double)
+    good = quadratic._improved(row / row.norm(), 100).mapped(Tensor.double)
     proven = 0
     for share in (0.0, 0.01, 0.03, 0.1, 0.3):
 
@@ -111,11 +111,10 @@ def test_the_corner_is_the_maximum_of_a_quadratic_form() -> None:
     assert quadratic._corner(matrix, 0.0, 0.0) == math.inf
 
 
-@pytest.mark.parametrize(("place", "share"), [("first", 0.9), ("last", 0.8)])
-def test_bounds_become_tighter_and_stay_bounds(place: str, share: float) -> None:
+def test_bounds_become_tighter_and_stay_bounds() -> None:
     """Against many inputs of all sizes, and the bound without the quadratic forms."""
     generator = torch.Generator().manual_seed(1)
-    model = ff.mlp(3, [16, 16], 1, norm="layer", norm_at=place, activation="leaky_relu")
+    model = ff.mlp(3, [16, 16], 1, norm="layer", norm_at="last", activation="leaky_relu")
     ff.gaussian_init_(model, generator=generator)
     scale = 10.0 ** torch.empty(50_000, 1).double().uniform_(-2, 8, generator=generator)
     values = evaluator(model)(scale * torch.randn(50_000, 3, generator=generator).double())
@@ -123,7 +122,7 @@ def test_bounds_become_tighter_and_stay_bounds(place: str, share: float) -> None
     after = certify_model(model, effort=dataclasses.replace(PLAIN, descent=120))
     assert (values <= after.bound.upper).all()
     assert (values >= after.bound.lower).all()
-    assert after.bound.largest <= share * before.bound.largest
+    assert after.bound.largest <= 0.8 * before.bound.largest
 
 
 def test_other_networks_have_no_chain() -> None:
