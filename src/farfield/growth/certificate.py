@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from farfield.errors import AccuracyWarning, SettingsError
-from farfield.growth import rules
+from farfield.growth import quadratic, rules
 from farfield.growth.bound_tensor import RULES, BoundTensor, Reading
 from farfield.growth.domain import Domain, DomainChoice, domain_of, input_shape_of
 from farfield.growth.dual import refine
@@ -223,6 +223,7 @@ def certify_model(
     if all(node.is_bounded for node in outputs):
         tighten(outputs, where, search.seen, effort.cells)
         found = search.found()
+        quadratic.tighten(outputs, found.lower, found.upper, effort.descent)
     bound = _bound(outputs)
     _check(bound, found)
     notes = tuple(reading.notes)

@@ -28,6 +28,8 @@ class Effort:
         cells: Cells of inputs at most, into which networks of few inputs are cut; this is how
             long to tighten the bound rather than to search.
         seed: Of the random numbers; those of PyTorch are left alone.
+        descent: Steps of the multipliers at most, for each end of the interval of an output: how
+            long to tighten the bound of layers one behind the other.
     """
 
     rays: int = 128
@@ -36,6 +38,7 @@ class Effort:
     outputs: int = 4
     cells: int = 30_000
     seed: int = 0
+    descent: int = 120
 
 
 @dataclass(frozen=True, eq=False)
