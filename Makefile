@@ -4,7 +4,8 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	bench-solve bench-peers bench-empirical bench-widths digits resnet clean
+	kills bench-solve bench-dispersion bench-peers bench-empirical bench-widths diagnoses \
+	digits resnet clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -14,9 +15,12 @@ help:
 	@echo "make accuracy  the kernels' errors against 200 digits (a few minutes)"
 	@echo "make soundness  certificates against 100,000 adversarial inputs each (about an hour)"
 	@echo "make toy-bounds  the tables of docs/regression.md (a minute)"
+	@echo "make diagnoses  the table of docs/diagnose.md (minutes)"
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
+	@echo "make kills   20 jobs killed at random moments, and their stores (some minutes)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
+	@echo "make bench-dispersion  kernels of random networks of every depth against a plain loop"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
 	@echo "make bench-widths  kernels of wide networks against infinite width (ten minutes)"
@@ -50,6 +54,9 @@ format: .venv/.ready
 accuracy: .venv/.ready
 	$(BIN)/python benchmarks/accuracy.py
 
+diagnoses: .venv/.ready
+	$(BIN)/python benchmarks/diagnoses.py
+
 soundness: .venv/.ready
 	$(BIN)/python benchmarks/soundness.py
 
@@ -62,8 +69,14 @@ infinite-protein: .venv/.ready
 bench-solve: .venv/.ready
 	$(BIN)/python benchmarks/solve.py
 
+kills: .venv/.ready
+	$(BIN)/python benchmarks/kills.py
+
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py
+
+bench-dispersion: .venv/.ready
+	$(BIN)/python benchmarks/dispersion.py
 
 # neural-tangents needs an older NumPy than farfield and a JAX that is not built for Python 3.13.
 .venv-peers/.ready: benchmarks/requirements-peers.txt

@@ -52,7 +52,8 @@ def effort(outputs: int, tokens: int, least: int) -> Effort:
     starts = least // (2 * searched * steps) + 2
     starts = 2 * (starts // 2 + 1)
     cells = max(500, least // 5)
-    return Effort(rays, starts, steps, searched, cells)
+    descent = 120 if least >= 10_000 else 12
+    return Effort(rays, starts, steps, searched, cells, descent=descent)
 
 
 def attack(case: Case, least: int) -> Row:
@@ -166,6 +167,37 @@ def few_inputs(widths: list[int]) -> None:
             print(f"| {width} | {features} | {row} | {slowest:.0f} |", flush=True)
 
 
+def groups(widths: list[int], inputs: list[int], count: int, file: Path | None) -> None:
+    """Print the ratios by the place of the norm, the width and the inputs, with default effort."""
+    known: dict[str, list[float]] = {}
+    if file is not None and file.exists():
+        known = dict(json.loads(line) for line in file.read_text().splitlines())
+    print("\nTwo hidden layers of ReLU, default effort, half of them trained:\n\n"
+          "| LayerNorm | width | inputs | networks | median | largest | seconds, median |\n"
+          "|---|---|---|---|---|---|---|")  # fmt: skip
+    for place in ("first", "last", "every"):
+        for width in widths:
+            for features in inputs:
+                ratios, seconds = [], []
+                for seed in range(count):
+                    key = f"{place} {width} {features} {seed}"
+                    if key not in known:
+                        model = network(width, features, place, seed, trained=seed % 2 == 1)
+                        begin = time.perf_counter()
+                        ratio = certify_model(model).ratio
+                        known[key] = [ratio, time.perf_counter() - begin]
+                        if file is not None:
+                            with file.open("a") as out:
+                                out.write(json.dumps([key, known[key]]) + "\n")
+                    ratios.append(known[key][0])
+                    seconds.append(known[key][1])
+                print(
+                    f"| {place} | {width} | {features} | {count} | {statistics.median(ratios):.3g} "
+                    f"| {max(ratios):.3g} | {statistics.median(seconds):.0f} |",
+                    flush=True,
+                )
+
+
 def kept(files: list[Path]) -> dict[int, Row]:
     """The networks that earlier runs have written, by seed."""
     rows = {}
@@ -208,6 +240,11 @@ def main() -> None:
                         help="Of the networks of few inputs.")  # fmt: skip
     parser.add_argument("--keep", type=Path, nargs="*", default=[],
                         help="Files of rows: all are read, the first is written.")  # fmt: skip
+    parser.add_argument("--groups", type=int, default=4,
+                        help="Networks for each place, width and number of inputs.")  # fmt: skip
+    parser.add_argument("--group-widths", type=int, nargs="*", default=[32, 128, 512])
+    parser.add_argument("--group-inputs", type=int, nargs="*", default=[1, 3, 5, 10, 20])
+    parser.add_argument("--keep-groups", type=Path, help="A file of the ratios of groups.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ff.errors.AccuracyWarning)  # what it tells is counted
@@ -220,11 +257,14 @@ def main() -> None:
             if options.keep:
                 with options.keep[0].open("a") as file:
                     file.write(json.dumps({"seed": seed, **asdict(row)}) + "\n")
-    print_rows(rows)
+    if rows:
+        print_rows(rows)
     if options.tight:
         tightness(options.tight, options.inputs // 4)
     if options.widths:
         few_inputs(options.widths)
+    if options.groups:
+        groups(options.group_widths, options.group_inputs, options.groups, options.keep_groups)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,40 @@ def test_norm_after_the_activation() -> None:
     assert _kinds(model) == ["Linear", "GELU", "RMSNorm", "Linear"]
 
 
+def test_a_norm_without_gain_has_nothing_to_train() -> None:
+    linear = {name for name, _ in ff.mlp(3, [4, 4], 2).named_parameters()}
+    for norm in ("layer", "rms", "batch"):
+        model = ff.mlp(3, [4, 4], 2, norm=norm, norm_at=1, norm_affine=False)
+        assert len(list(model.parameters())) == len(linear)
+        assert len(list(ff.gaussian_init_(model).parameters())) == len(linear)
+        assert len(list(ff.mlp(3, [4, 4], 2, norm=norm, norm_at=1).parameters())) > len(linear)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_a_norm_without_gain_is_read_as_one_whose_gain_is_frozen(norm: str, before: bool) -> None:
+    def model(affine: bool) -> nn.Module:
+        keywords = {"norm": norm, "norm_before_activation": before, "norm_affine": affine}
+        made = ff.mlp(2, [16, 16], 1, **keywords)  # type: ignore[arg-type]
+        return ff.gaussian_init_(made, generator=torch.Generator().manual_seed(3)).double()
+
+    x = torch.tensor([[1.0, 2.0], [-300.0, 5.0], [0.1, -0.2]], dtype=torch.float64)
+    frozen = model(True)
+    for module in frozen.modules():
+        if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+            module.requires_grad_(False)
+    bare = ff.infinite_width(model(False)).ntk(x)
+    # The same numbers; sums may come in another order.
+    torch.testing.assert_close(bare, ff.infinite_width(frozen).ntk(x), rtol=1e-12, atol=0.0)
+    assert bool((ff.infinite_width(model(True)).ntk.diagonal(x) > bare.diagonal()).all())
+    certificate = ff.certify(model(False).eval())
+    assert certificate.bounded
+    generator = torch.Generator().manual_seed(1)
+    far = 1e6 * torch.randn(200, 2, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        assert model(False)(far).abs().max().item() <= certificate.bound.largest
+
+
 def test_kinds_of_norm_and_no_hidden_layer() -> None:
     assert _kinds(ff.mlp(3, [4], 2, norm="batch")) == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
     assert _kinds(ff.mlp(3, [], 2)) == ["Linear"]

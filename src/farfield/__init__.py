@@ -14,9 +14,12 @@ Public names:
     KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
+    diagnose: Whether tangent-kernel theory describes a network of finite width and depth.
     certify: How large the output of a network or a fitted predictor can get, over every input.
     stabilize: A copy of a network with LayerNorms inserted.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
+    theory: What is known of random networks before any is drawn.
+    scale: Kernels larger than memory, as resumable jobs.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
     studies: Published experiments, rerun.
@@ -30,7 +33,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from farfield import data, errors, report, studies, training
+    from farfield import data, errors, report, scale, studies, theory, training
+    from farfield.diagnosis import diagnose
     from farfield.empirical import (
         NTKMonitor,
         empirical_ntk,
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "errors", "report", "studies", "training")
+_ROOMS = ("data", "errors", "report", "scale", "studies", "theory", "training")
 _NAMES = {
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
@@ -56,6 +60,7 @@ _NAMES = {
     "KernelRegression": "farfield.regression",
     "NTKRegressor": "farfield.regression.estimator",
     "certify": "farfield.regression",
+    "diagnose": "farfield.diagnosis",
     "gaussian_init_": "farfield.networks",
     "infinite_width": "farfield.infinite",
     "init_variance": "farfield.networks",
@@ -75,6 +80,7 @@ __all__ = [
     "NTKRegressor",
     "certify",
     "data",
+    "diagnose",
     "empirical_ntk",
     "errors",
     "gaussian_init_",
@@ -85,9 +91,11 @@ __all__ = [
     "monte_carlo",
     "ntk_operator",
     "report",
+    "scale",
     "stabilize",
     "studies",
     "taylor_expand",
+    "theory",
     "training",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -110,6 +110,16 @@ class Kernel:
     def prepare(self) -> Prepare:
         """What prepares two blocks of inputs: it knows where the kernel comes from."""
         return self._prepare
+
+    @property
+    def origin(self) -> Mapping[str, str]:
+        """Where the kernel comes from, in words: what two kernels that are the same agree in."""
+        return getattr(self._prepare, "origin", {"kernel": "a function"})
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may compute matrices of it at once."""
+        return bool(getattr(self._prepare, "concurrent", False))
 
     def __call__(
         self,

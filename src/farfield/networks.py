@@ -26,10 +26,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
 }
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "layer": nn.LayerNorm,
-    "rms": nn.RMSNorm,
-    "batch": nn.BatchNorm1d,
+NORMS: dict[str, Callable[[int, bool], nn.Module]] = {
+    "layer": lambda width, affine: nn.LayerNorm(width, elementwise_affine=affine),
+    "rms": lambda width, affine: nn.RMSNorm(width, elementwise_affine=affine),
+    "batch": lambda width, affine: nn.BatchNorm1d(width, affine=affine),
 }
 
 _DRAWN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -46,6 +46,7 @@ def mlp(
     norm: str | None = None,
     norm_at: NormAt = "every",
     norm_before_activation: bool = True,
+    norm_affine: bool = True,
     bias: bool = True,
 ) -> nn.Sequential:
     """Build a multilayer perceptron as a plain ``nn.Sequential``.
@@ -65,6 +66,8 @@ def mlp(
         norm_at: The hidden layers that get the norm: ``"first"``, ``"last"``, ``"every"``, or
             indices counted from 0 (negative ones from the end). Ignored without ``norm``.
         norm_before_activation: Normalise the pre-activations (default) or the activations.
+        norm_affine: Whether the norm ends with a trained gain for each unit (and a bias, but in
+            RMSNorm), as is PyTorch's default, or not.
         bias: Whether the linear layers have biases.
 
     Returns:
@@ -104,7 +107,7 @@ def mlp(
         layers.append(nn.Linear(width, next_width, bias=bias))
         block = [make_activation()]
         if norm is not None and index in normalised:
-            block.insert(0 if norm_before_activation else 1, NORMS[norm](next_width))
+            block.insert(0 if norm_before_activation else 1, NORMS[norm](next_width, norm_affine))
         layers += block
         width = next_width
     layers.append(nn.Linear(width, out_features, bias=bias))

@@ -25,8 +25,9 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
     """
     changed: list[tuple[dict[str, Any], str, Tensor]] = []
     flat: list[tuple[Any, list[Tensor]]] = []
-    # Tensors that are neither, such as the weights that hooks compute before every call.
-    loose = [(module, _loose(module)) for module in model.modules()]
+    # What else a call may leave behind: weights that hooks compute before every call, or
+    # features kept for later (with their graph).
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
     try:
         for module in model.modules():
             tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -45,8 +46,10 @@ def replaced(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
             table[name] = own
         for recurrent, before in flat:
             recurrent._flat_weights = before
-        for module, tensors_before in loose:
-            module.__dict__.update(tensors_before)
+        for module, own_before in attributes:
+            for name in vars(module).keys() - own_before.keys():
+                del module.__dict__[name]
+            module.__dict__.update(own_before)
 
 
 def run_with(model: nn.Module, state: Mapping[str, Tensor], *args: Any) -> Any:
@@ -63,7 +66,3 @@ def run_with(model: nn.Module, state: Mapping[str, Tensor], *args: Any) -> Any:
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with replaced(model, {id(own[name]): value for name, value in state.items()}):
         return model(*args)
-
-
-def _loose(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}

@@ -43,6 +43,12 @@ def test_rows_with_missing_values_are_dropped_and_counted() -> None:
     assert prepare(frame, "y", ignore=["t"]).dropped == 2
 
 
+def test_column_names_are_quoted_where_they_are_to_be_copied() -> None:
+    frame = pd.DataFrame({"a & b": [None, None], "y": [5.0, 6.0]})
+    with pytest.raises(DataError, match="--ignore 'a & b', or fill it in"):
+        prepare(frame, "y")
+
+
 def test_duplicates_share_a_number() -> None:
     frame = pd.DataFrame({"a": [1, 2, 1, 1], "t": ["x", "x", "x", "z"], "y": [5, 6, 5, 5]})
     prepared = prepare(frame, "y")

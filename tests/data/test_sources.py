@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from farfield.data import PROTEIN, Source, load_diabetes, locate
+from farfield.data import ABALONE, PROTEIN, Source, load_abalone, load_diabetes, locate, sources
 from farfield.errors import DataError
 
 CONTENT = b"a,y\n1,2\n"
@@ -96,9 +97,38 @@ def test_a_download_of_something_else(source: Source, server: str, tmp_path: Pat
         locate(replace(source, url=server))
 
 
-def test_protein_is_the_published_file() -> None:
-    assert len(PROTEIN.sha256) == 64
-    assert PROTEIN.url.startswith("https://archive.ics.uci.edu/")
+@pytest.mark.parametrize("published", [PROTEIN, ABALONE], ids=lambda own: own.name)
+def test_published_files_have_a_checksum_and_an_address(published: Source) -> None:
+    assert len(published.sha256) == 64
+    assert published.url.startswith("https://archive.ics.uci.edu/")
+    assert "CC BY 4.0" in published.citation
+
+
+@pytest.mark.parametrize("name", ["abalone.csv", "abalone.data"])
+def test_abalone_gets_the_names_that_its_file_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    content = b"M,0.455,0.365,0.095,0.514,0.2245,0.101,0.15,15\nI,0.3,0.2,0.1,0.2,0.1,0.04,0.05,7\n"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="is not the published file"):
+        load_abalone(tmp_path)
+    checksum = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(sources, "ABALONE", replace(ABALONE, sha256=checksum))
+    frame = load_abalone(tmp_path)
+    assert frame["sex"].tolist() == ["M", "I"]
+    assert frame["rings"].tolist() == [15, 7]
+    assert frame["shell_weight"].tolist() == [0.15, 0.05]
+
+
+def test_the_published_abalone_file() -> None:
+    folder = Path(os.environ.get("FARFIELD_DATA", "/nowhere"))
+    if not (folder / "abalone.csv").exists():
+        pytest.skip("needs the published file in the folder that FARFIELD_DATA names")
+    frame = load_abalone(folder)
+    assert frame.shape == (4177, 9)
+    # As the publisher's description of the file counts them.
+    assert frame["sex"].value_counts().to_dict() == {"M": 1528, "I": 1342, "F": 1307}
+    assert (frame["rings"].min(), frame["rings"].max()) == (1, 29)
 
 
 def test_diabetes_is_in_its_original_units() -> None:

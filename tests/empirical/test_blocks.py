@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 from zoo import make
 
 import farfield as ff
 from farfield.empirical import fill as fill_module
 from farfield.empirical.memory import Need, block_side, parse_memory
+from farfield.empirical.streams import stream
+from farfield.errors import SettingsError
 
 
 @pytest.mark.parametrize(("outputs", "side"), [("mean", 2), ("diagonal", 3), ("full", 2)])
@@ -188,3 +197,66 @@ def test_peak_stays_within_the_budget(kind, outputs, samples, megabytes) -> None
         pytest.skip("the peak cannot be reset here")
     assert not done.returncode, done.stderr
     assert float(done.stdout) * 2**20 < 1.2e6 * megabytes
+
+
+class Other(IterableDataset):
+    """Other samples, or fewer, whenever it is read."""
+
+    def __init__(self, samples: torch.Tensor, random: bool) -> None:
+        self.samples, self.random, self.once = samples, random, iter(samples)
+
+    def __iter__(self):
+        yield from torch.rand_like(self.samples) if self.random else self.once
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_loaders_that_yield_something_else_when_read_again(random) -> None:
+    model, inputs = make("mlp")
+    loader = DataLoader(Other(inputs, random), batch_size=2)
+    with pytest.raises(SettingsError, match="does not yield the same when it is read again"):
+        ff.empirical_ntk(model)(loader)
+
+
+def test_samplers_of_batches() -> None:
+    model, inputs = make("mlp")
+    data, kernel = TensorDataset(inputs), ff.empirical_ntk(model)
+    fixed = BatchSampler(SequentialSampler(data), 2, False)
+    found = kernel(DataLoader(data, batch_sampler=fixed))
+    torch.testing.assert_close(found, kernel(inputs), rtol=1e-12, atol=1e-12)
+    shuffled = BatchSampler(RandomSampler(data), 2, False)
+    with pytest.raises(SettingsError, match="with a RandomSampler"):
+        kernel(DataLoader(data, batch_sampler=shuffled))
+
+
+def test_loaders_leave_the_random_numbers() -> None:
+    model, inputs = make("mlp")
+    before = torch.get_rng_state()
+    ff.empirical_ntk(model)(DataLoader(TensorDataset(inputs), batch_size=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_places_that_cannot_be_written_to(tmp_path) -> None:
+    model, inputs = make("mlp")
+    kernel = ff.empirical_ntk(model)
+    np.zeros((5, 5)).tofile(tmp_path / "kernel")
+    fixed = np.memmap(tmp_path / "kernel", np.float64, "r", shape=(5, 5))
+    zeros = np.zeros((5, 5))
+    wrong = {
+        "must be writable": [fixed, zeros.astype(">f8"), zeros[::-1], zeros.astype(complex)],
+        "give a plain tensor": [
+            torch.zeros(5, 5, dtype=torch.float64, requires_grad=True),
+            torch.zeros(1, 1, dtype=torch.float64).expand(5, 5),
+            torch.zeros(5, 5, dtype=torch.float64, device="meta"),
+        ],
+    }
+    for message, places in wrong.items():
+        for out in places:
+            with pytest.raises(SettingsError, match=message):
+                kernel(inputs, out=out)
+    known = {"": torch.zeros(5, 5, dtype=torch.float64)}
+    engine, data = kernel._engine, stream(inputs, None, torch.device("cpu"))
+    with pytest.raises(SettingsError, match="out names 'head', which is no kernel"):
+        fill_module.fill(engine, data, None, {"head": known[""]})
+    both = dict.fromkeys(("0", "2"), known[""])
+    with pytest.raises(SettingsError, match="same place for two"):
+        ff.empirical_ntk(model, by="module")(inputs, out=both)

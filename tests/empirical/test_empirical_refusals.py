@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from zoo import Function, make, mlp, x
 
 import farfield as ff
+from farfield.empirical.outputs import mode_of
 from farfield.errors import RangeError, SettingsError, UnsupportedOperation
 
 
@@ -172,3 +173,30 @@ def test_weights_that_change_count_as_they_are() -> None:
     after = kernel(inputs)
     assert not torch.allclose(after, before)
     assert torch.equal(after, ff.empirical_ntk(model)(inputs))
+
+
+def test_what_stands_for_outputs_or_parameters() -> None:
+    expected = mode_of([0, 1])
+    for outputs in (range(2), (0, 1), {0, 1}):
+        assert mode_of(outputs) == expected
+    for wrong in (True, [True]):
+        with pytest.raises(SettingsError, match="choose 'mean'"):
+            mode_of(wrong)
+
+
+def test_outputs_of_half_precision() -> None:
+    rounding = Function(lambda m, h: m.net(h).bfloat16(), net=net())
+    with pytest.raises(UnsupportedOperation, match=r"is torch\.bfloat16, too coarse"):
+        ff.empirical_ntk(rounding)(x(3))
+
+
+def test_more_inputs_than_forward_takes() -> None:
+    loader = DataLoader(TensorDataset(x(3), torch.arange(5)), batch_size=2)
+    with pytest.raises(SettingsError, match="from_batch=") as caught:
+        ff.empirical_ntk(net())(loader)
+    assert "(2 in a row)" in str(caught.value)
+    with pytest.raises(SettingsError, match=r"tensors given \('ids'\)"):
+        ff.empirical_ntk(net())({"ids": x(3)})
+    wrong = Function(lambda m, h: m.net(h) + "text", net=net())
+    with pytest.raises(TypeError, match="unsupported operand"):
+        ff.empirical_ntk(wrong)(x(3))

@@ -270,3 +270,19 @@ def test_gradients_written_out_as_signals_come_back() -> None:
     small = ff.empirical_ntk(model, outputs=[0])  # one direction has nothing to gain
     small(inputs)
     assert not small._engine.gradients(inputs).block.written
+
+
+@pytest.mark.parametrize("channels", [8, 24])  # parameters put together, and alone
+def test_ntk_parametrisation_where_gradients_are_written_out(channels) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(2, channels, 3, padding=1), nn.Tanh(), nn.Conv2d(channels, 12, 3), nn.Flatten()
+    ).double()
+    inputs, weights = x(2, 6, 6).double(), {"0.weight": 2 / 18, "2.weight": 2 / (9 * channels)}
+    weights |= {"0.bias": 0.1, "2.bias": 0.1}
+    gradients = jacobians(model, inputs)
+    found = ff.empirical_ntk(model, "sum", parameterization="ntk", weight_var=2.0, bias_var=0.1)
+    ways = {entry.way for entry in found.explain(inputs)}
+    assert "per-sample gradients" in ways
+    wanted = sum(weights[name] * rows.sum(1) @ rows.sum(1).T for name, rows in gradients.items())
+    assert error(found(inputs), wanted) < TOLERANCE
+    assert error(found.diagonal(inputs), wanted.diagonal()) < TOLERANCE

@@ -233,3 +233,29 @@ def test_refusals() -> None:
     model, inputs = make("weight norm")
     with pytest.raises(UnsupportedOperation, match="no forward-mode derivative"):
         ff.taylor_expand(model, 2)(inputs)
+
+
+def test_a_state_dictionary_says_what_it_stands_around() -> None:
+    h = x(3)
+    first = ff.linearize(mlp())
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter += 0.1
+    second = ff.linearize(mlp())  # around other weights
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second(h), first(h))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_weights_that_a_call_has_left_behind() -> None:
+    model, h = nn.utils.weight_norm(nn.Linear(3, 2)), x(3)
+    model(h)  # leaves a weight with a graph, which cannot be copied
+    torch.testing.assert_close(ff.linearize(model)(h), model(h))
+
+
+def test_what_cannot_be_linearised() -> None:
+    bags = ff.linearize(nn.EmbeddingBag(5, 2))
+    with pytest.raises(UnsupportedOperation, match="cannot be linearised"):
+        bags(torch.zeros(2, 2, dtype=torch.long))
+    with pytest.raises(SettingsError, match="no parameters"):
+        ff.linearize(nn.ReLU())

@@ -84,3 +84,21 @@ def test_a_forward_that_fails_leaves_the_model_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError):
         ff.empirical_ntk(model)(x(3))
     assert model.norm.running_mean is buffer
+
+
+def test_what_a_call_leaves_behind() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+            self.calls, self.first = 0, None
+
+        def forward(self, h: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            self.first = self.last = self.linear(h)
+            return self.last
+
+    model = Keeping()
+    ff.empirical_ntk(model)(x(3))
+    assert (model.calls, model.first) == (0, None)
+    assert not hasattr(model, "last")

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from zoo import mlp, x
 
 import farfield as ff
-from farfield.errors import MissingExtraError, SettingsError
+from farfield.errors import MissingExtraError, RangeError, SettingsError
 
 
 def trained(model: nn.Module, monitor: ff.NTKMonitor, steps: int, rate: float) -> None:
@@ -135,10 +135,42 @@ def test_a_lightning_trainer() -> None:
     [
         ({"every": 0}, "every is 0"),
         ({"top": 0}, "top is 0"),
-        ({"targets": torch.zeros(4)}, "4 targets for 5"),
-        ({"targets": torch.zeros(5)}, "5 numbers in the targets and 20 outputs"),
+        ({"targets": torch.ones(4)}, "4 targets for 5"),
+        ({"targets": torch.ones(5)}, "5 numbers in the targets and 20 outputs"),
     ],
 )
 def test_refusals(arguments, message) -> None:
     with pytest.raises(SettingsError, match=message):
         ff.NTKMonitor(mlp(), x(3), **arguments)
+
+
+def test_rates_targets_and_kernels_without_a_measure() -> None:
+    model = mlp()
+    monitor = ff.NTKMonitor(model, x(3), every=1)
+    monitor(learning_rate=0.0)  # the first step of many warm-ups
+    assert monitor.moments[-1].edge == float("inf")
+    with pytest.raises(SettingsError, match="learning_rate is -1"):
+        monitor(learning_rate=-1.0)
+    for targets in (torch.zeros(5, 4), torch.full((5, 4), torch.nan)):
+        with pytest.raises(SettingsError, match="all zero, or not finite"):
+            ff.NTKMonitor(model, x(3), targets)
+    dead = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False))
+    nn.init.constant_(dead[0].bias, -100.0)
+    with pytest.raises(RangeError, match="kernel of the probe set is zero"):
+        ff.NTKMonitor(dead, x(3))
+
+
+def test_going_on_after_an_interruption() -> None:
+    model, probe = mlp(), x(3)
+    monitor = ff.NTKMonitor(model, probe, every=2)
+    trained(model, monitor, 3, 0.1)
+    state = monitor.state_dict()
+    later = ff.NTKMonitor(model, probe, every=2)
+    later.load_state_dict(state)
+    assert later.moments == monitor.moments
+    later()
+    monitor()
+    assert later.moments == monitor.moments
+    assert later.moments[-1].step == 4
+    with pytest.raises(SettingsError, match="give the probe set that it is of"):
+        ff.NTKMonitor(model, probe[:2]).load_state_dict(state)

@@ -1,13 +1,14 @@
 """Products with the kernel, its eigenpairs, and estimates of its trace and diagonal."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.sparse.linalg import aslinearoperator, cg
-from zoo import N, make, x
+from zoo import Function, N, make, x
 
 import farfield as ff
 from farfield.empirical import operator as operator_module
-from farfield.errors import SettingsError, UnsupportedOperation
+from farfield.errors import RangeError, SettingsError, UnsupportedOperation
 
 # Some operations compute their second derivatives less exactly than their first.
 TOLERANCE = 1e-11
@@ -134,3 +135,14 @@ def test_nothing_changes_and_bad_models_are_refused() -> None:
         ff.ntk_operator(torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Dropout()), x(3))
     with pytest.raises(SettingsError, match="no inputs"):
         ff.ntk_operator(model, inputs[:0])
+
+
+def test_complex_vectors_and_kernels_that_vanish() -> None:
+    op = ff.ntk_operator(*make("mlp"))
+    for vector in (torch.ones(20, dtype=torch.complex128), 1j * np.ones(20)):
+        with pytest.raises(SettingsError, match="The vector is complex"):
+            op @ vector
+    assert (op @ torch.zeros(20, 0, dtype=torch.float64)).shape == (20, 0)
+    nothing = Function(lambda m, h: 0 * m.net(h), net=torch.nn.Linear(3, 8))
+    with pytest.raises(RangeError, match="The kernel is zero"):
+        ff.ntk_operator(nothing, x(3)).eigenpairs(2)

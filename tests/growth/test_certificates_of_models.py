@@ -10,7 +10,7 @@ from torch import nn
 import farfield as ff
 from farfield.growth import Effort, certify_model
 
-QUICK = Effort(rays=8, starts=4, steps=5, cells=200)
+QUICK = Effort(rays=8, starts=4, steps=5, cells=200, descent=0)
 
 
 def model(features: int = 3) -> nn.Sequential:

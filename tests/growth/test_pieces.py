@@ -100,7 +100,7 @@ def test_outputs_stay_in_the_bounds_of_each_cell(name: str) -> None:
 def test_networks_of_one_input_are_bounded_tightly(place: str, activation: str) -> None:
     model = ff.mlp(1, [24, 24], 1, activation=activation, norm="layer", norm_at=place)
     ff.gaussian_init_(model, generator=torch.Generator().manual_seed(1))
-    cert = certify_model(model, effort=Effort(8, 4, 5))
+    cert = certify_model(model, effort=Effort(8, 4, 5, descent=0))
     far = torch.logspace(-6, 12, 20_000).double()
     x = torch.cat([far, -far, torch.linspace(-3, 3, 20_000).double()])[:, None]
     values = evaluator(model)(x)
@@ -113,7 +113,7 @@ def test_networks_of_one_input_are_bounded_tightly(place: str, activation: str) 
 def test_a_half_line_is_covered() -> None:
     model = ff.mlp(1, [16], 1, norm="layer")
     ff.gaussian_init_(model, generator=torch.Generator().manual_seed(2))
-    cert = certify_model(model, domain={0: (-1.0, math.inf)}, effort=Effort(8, 4, 5))
+    cert = certify_model(model, domain={0: (-1.0, math.inf)}, effort=Effort(8, 4, 5, descent=0))
     values = evaluator(model)(torch.linspace(-1, 200, 20_000).double()[:, None])
     assert (values <= cert.bound.upper).all()
     assert (values >= cert.bound.lower).all()

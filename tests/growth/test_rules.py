@@ -202,7 +202,7 @@ def test_multi_head_attention_stays_between_its_values() -> None:
             second, _ = self.layer(x, x, x, attn_mask=mask, need_weights=False)
             return first + second, weights
 
-    cert = certify_model(Attend().eval(), (4, 6), (-2.0, 2.0), Effort(16, 8, 20))
+    cert = certify_model(Attend().eval(), (4, 6), (-2.0, 2.0), Effort(16, 8, 20, descent=0))
     assert cert.bounded
     assert cert.bound.lower.shape == (4 * 6 + 4 * 4,)
     assert (cert.bound.upper[24:] <= 1.0 + 1e-9).all()
@@ -254,8 +254,8 @@ def test_every_activation_of_torch_has_a_rule() -> None:
             continue
         layer = getattr(nn, name)(*needs.get(name, ()))
         model = nn.Sequential(nn.Linear(3, 4), layer).eval()
-        certify_model(model, domain=(-1.0, 1.0), effort=Effort(4, 2, 2))
-    certify_model(nn.Softmax2d(), (3, 2, 2), (-1.0, 1.0), Effort(4, 2, 2))
+        certify_model(model, domain=(-1.0, 1.0), effort=Effort(4, 2, 2, descent=0))
+    certify_model(nn.Softmax2d(), (3, 2, 2), (-1.0, 1.0), Effort(4, 2, 2, descent=0))
 
 
 def test_names_of_rules_are_listed() -> None:

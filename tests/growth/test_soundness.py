@@ -26,7 +26,7 @@ def test_every_layer_of_a_network_stays_in_its_bound(seed: int) -> None:
     for count in range(1, len(layers)):
         model = nn.Sequential(*layers[:count]).eval()
         assert not exceeds(
-            certify_model(model, case.shape, case.domain, Effort(16, 8, 15, cells=200))
+            certify_model(model, case.shape, case.domain, Effort(16, 8, 15, cells=200, descent=12))
         )
 
 

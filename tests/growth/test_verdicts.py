@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 import farfield as ff
 from farfield.growth import Effort, certify_model
 
-QUICK = Effort(rays=16, starts=8, steps=20, cells=200)
+QUICK = Effort(rays=16, starts=8, steps=20, cells=200, descent=0)
 
 
 class Block(nn.Module):
@@ -231,3 +231,60 @@ def test_what_the_certificate_prints() -> None:
     text = str(certify_model(mlp(nn.ReLU()), effort=QUICK))
     for part in ("Grows, degree 1", "no output grows faster than |x|^1", "steepest ray output 0"):
         assert part in text
+
+
+def own(function, *tensors):
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.numbers = nn.ParameterList([nn.Parameter(tensor) for tensor in tensors])
+
+        def forward(self, x):
+            return function(x, *self.numbers)
+
+    return Own()
+
+
+def test_what_rounding_leaves_is_no_growth() -> None:
+    # The same sum in two orders: 0 but for rounding, which grows like the terms.
+    torch.manual_seed(0)
+    weights = torch.randn(40, 3, dtype=torch.float64), torch.randn(1, 40, dtype=torch.float64)
+
+    def cancels(x, first, last, size=0.0):
+        h = torch.relu(x @ first.T)
+        return h @ last.T - h.flip(1) @ last.flip(1).T + size * x[:, :1]
+
+    x = torch.randn(10, 3, dtype=torch.float64)
+    assert cancels(1e12 * x, *weights).abs().max() > 100 * cancels(1e9 * x, *weights).abs().max()
+    assert certify_model(own(cancels, *weights), (3,), effort=QUICK).bounded is None
+    grows = own(lambda x, a, b: cancels(x, a, b, 1e-6), *weights)
+    assert certify_model(grows, (3,), effort=QUICK).bounded is False
+
+
+@pytest.mark.parametrize("power", [9, 27, 40])
+def test_degrees_that_float64_does_not_hold_at_the_end(power: int) -> None:
+    cert = certify_model(own(lambda x: x.tanh() + x**power), (2,), effort=QUICK)
+    assert cert.growth.degree == power
+    assert cert.growth.found.degree == pytest.approx(power, rel=1e-6)
+
+
+def test_an_overflow_of_a_step_is_no_growth() -> None:
+    for function in (
+        lambda x: torch.log(1 + torch.exp(x)) - torch.relu(x),
+        lambda x: (1 + x**40).pow(1 / 80) / (1 + x * x),
+    ):
+        assert certify_model(own(function), (2,), effort=QUICK).bounded is None
+
+
+def test_no_degree_is_found_that_is_above_the_proven_one() -> None:
+    growth = certify_model(own(lambda x: x * torch.sin(x)), (2,), effort=QUICK).growth
+    assert growth.found.degree <= growth.degree == 1.0
+
+
+def test_the_ray_starts_inside_the_domain() -> None:
+    # It grows with the second number where the first one is below 5, outside of the domain.
+    def gate(x):
+        return torch.where(x[:, :1] < 5, x[:, 1:], x[:, :1].tanh())
+
+    domain = {0: (5.0, math.inf)}
+    assert certify_model(own(gate), (2,), domain, QUICK).bounded is None

@@ -10,7 +10,7 @@ from farfield.errors import SettingsError
 from farfield.growth import Bound, Certificate, Effort, Found, Growth, certify_model
 from farfield.regression import FitCertificate, certify_fit
 
-QUICK = Effort(rays=8, starts=4, steps=5)
+QUICK = Effort(rays=8, starts=4, steps=5, descent=0)
 
 
 def things(norm: str | None) -> tuple[nn.Module, ff.regression.KernelFit]:

@@ -197,6 +197,7 @@ def test_bad_input_is_refused() -> None:
     for call, error, message in [
         (lambda: flow.predict(x, -1.0), SettingsError, "A time is -1"),
         (lambda: flow.predict(x, float("nan")), SettingsError, "A time is nan"),
+        (lambda: flow.predict(x, []), SettingsError, "There are no times"),
         (lambda: flow.predict(x, 1.0, steps=3), SettingsError, "either a time, or steps"),
         (lambda: flow.predict(x, steps=3), SettingsError, "step_size"),
         (lambda: flow.predict(x, step_size=0.1), SettingsError, "give steps"),

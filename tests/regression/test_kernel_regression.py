@@ -213,6 +213,8 @@ def test_bad_input_is_refused_before_any_work() -> None:
     ]:
         with pytest.raises(error, match=message):
             untouched.fit(*arguments)
+    with pytest.raises(RangeError, match="too large to be computed with"):
+        ff.KernelRegression(limit(norm=None).ntk).fit(1e152 * x, torch.zeros(4))
     for ridge in (-1.0, float("nan"), float("inf")):
         with pytest.raises(SettingsError, match="ridge is"):
             ff.KernelRegression(limit().ntk, ridge)
@@ -221,6 +223,19 @@ def test_bad_input_is_refused_before_any_work() -> None:
         fit.predict(bad)
     with pytest.raises(SettingsError, match=r"must be \(m, 2\)"):
         fit.predict(torch.zeros(2, 3, dtype=torch.float64))
+
+
+def test_arrays_are_refused_in_a_sentence(as_users_run_it: None) -> None:
+    x, y = batch(4), batch(4, 1)
+    regression = ff.KernelRegression(limit().ntk)
+    for call in (
+        lambda: regression.fit(x.numpy(), y),
+        lambda: regression.fit(x, y.numpy()),
+        lambda: regression.fit(x, y).predict(x.tolist()),
+        lambda: ff.GradientFlow(limit().ntk, x.numpy(), y),
+    ):
+        with pytest.raises(SettingsError, match=r"must be a torch\.Tensor"):
+            call()
 
 
 def test_copies_and_pickles_predict_the_same() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from farfield.errors import DataError, SettingsError
 from farfield.growth import build_model, certify_model, load_weights
 from farfield.studies import certificate
 
@@ -93,6 +94,28 @@ def test_a_box_and_a_shape(folder: Path) -> None:
     assert result.predictions.empty
     assert result.story().figures == ()
     assert all(map(math.isfinite, result.metrics["proven_largest"]))
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({1: torch.zeros(1)}, "holds a dict and not a state dict"),
+        (
+            {"module.0.weight": torch.zeros(1)},
+            "'0.weight' is missing, but it has 'module.0.weight'",
+        ),
+    ],
+)
+def test_weights_of_something_else(folder: Path, state: dict, message: str) -> None:
+    torch.save(state, "other.pt")
+    with pytest.raises(DataError, match=message):
+        load_weights(build_model("net.py:build"), Path("other.pt"))
+
+
+def test_a_file_that_leaves(folder: Path) -> None:
+    Path("leaves.py").write_text("raise SystemExit(3)\n")
+    with pytest.raises(SettingsError, match=r"leaves\.py failed: SystemExit: 3"):
+        build_model("leaves.py:build")
 
 
 def test_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import farfield as ff
 from farfield.data import images
 from farfield.data.faces import find_faces
 from farfield.errors import DataError, MissingExtraError, SettingsError
-from farfield.studies import backbones, faces, heads
+from farfield.studies import backbones, faces, heads, heads_claims, heads_fit
 from farfield.studies.workspace import Workspace
 from oracles import train_alone
 
@@ -63,6 +63,15 @@ def test_end_to_end(folder: Path, backbone: Path, tmp_path: Path) -> None:
     assert "1 (61_1_20170109.jpg)" in notes
     assert "cannot be read as JPEG: 1" in notes
     assert np.isfinite(result.predictions["prediction"]).all()
+    claims = result.claims()
+    assert [claim.of for claim in claims] == [
+        "Table 2",
+        "Table 2",
+        "Fig. 4",
+    ]  # no published numbers
+    proven = result.story().tables[2].frame
+    assert list(proven["verdict"]) == ["grows, degree 1", "bounded"]
+    assert proven.loc["LayerNorm first", "proven"].startswith("|output| at most ")
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
     assert kept
 
@@ -88,7 +97,7 @@ def test_heads_are_those_of_networks_trained_alone(rng: np.random.Generator) -> 
     assert set(group[rows.outside]) == {"c"}
     bank = heads.Bank(features, target, group)
     workspace = Workspace.open(None, "heads", settings)
-    _, told = heads.fit(bank, rows, settings, workspace, progress=False)
+    _, told, certificates = heads_fit.fit(bank, rows, settings, workspace, progress=False)
     mean, std = target[rows.train].mean(), target[rows.train].std()
     x = torch.from_numpy(features[rows.train])
     y = torch.from_numpy((target[rows.train] - mean) / std).float()[:, None]
@@ -104,6 +113,14 @@ def test_heads_are_those_of_networks_trained_alone(rng: np.random.Generator) -> 
         )
         # float32, 12 steps of Adam.
         assert np.allclose(own["prediction"], expected, rtol=1e-4, atol=1e-3)
+    # Certified is the head of seed 0, in units of the target: far features do not exceed its bound.
+    assert certificates["standard"].bounded is False
+    for key in ("first", "last", "every"):
+        certificate = certificates[key]
+        own = told.query(f"variant == {key!r} and seed == 0")["prediction"].abs()
+        assert own.max() <= certificate.worst_found.value * 2.0 + 1.0
+        assert own.max() <= certificate.bound.largest
+        assert certificate.bound.largest > mean / 4.0  # not of the standardised target
 
 
 def test_similarity_is_the_mean_cosine(rng: np.random.Generator) -> None:
@@ -117,7 +134,7 @@ def test_similarity_is_the_mean_cosine(rng: np.random.Generator) -> None:
         for a in features.astype(float)
     ]
     # Cosines of vectors in float32.
-    assert np.allclose(heads.similarity(features, train), expected, atol=1e-6)
+    assert np.allclose(heads_fit.similarity(features, train), expected, atol=1e-6)
 
 
 def test_a_backbone_that_cannot_be_used_is_told(backbone: Path, tmp_path: Path) -> None:
@@ -187,7 +204,49 @@ def test_the_command(
     assert code == 0
     assert "Left out, because the name is not age_gender_race_date.jpg: 1" in " ".join(out.split())
     assert (tmp_path / "run" / "report.html").exists()
-    code, _, err = command("reproduce", "faces", "--data", tmp_path / "nowhere", *common)
-    assert code == 2
-    assert err.startswith("farfield: There is no")
-    assert err.count("\n") == 1
+    other = ("--backbone", backbone, "--cache", tmp_path / "cache", "--out", tmp_path / "other")
+    for name, option in (("faces", "--data"), ("paper", "--faces")):
+        code, _, err = command("reproduce", name, option, tmp_path / "nowhere", *other)
+        assert code == 2
+        assert err.startswith("farfield: There is no")
+        assert err.count("\n") == 1
+
+
+def test_claims_of_table_2() -> None:
+    """Published numbers agree with themselves, worse ones do not; without any nothing is run."""
+    rows = []
+    for (key, domain), published in faces.PUBLISHED.items():
+        value = float(published.split(" ± ")[0])
+        rows += [(key, domain, seed, value + off) for seed, off in enumerate((-0.01, 0.01) * 10)]
+    metrics = pd.DataFrame(rows, columns=["variant", "domain", "seed", "r2"])
+    similar = np.linspace(0.5, 1.0, 10)
+    predictions = pd.concat(
+        pd.DataFrame(
+            {
+                "variant": key,
+                "domain": "out",
+                "target": 0.0,
+                "prediction": slope * (1.0 - similar),
+                "similarity": similar,
+            }
+        )
+        for key, slope in {"standard": 9.0, "first": 1.0, "last": 2.0, "every": 1.0}.items()
+    )
+    framing = heads.Framing("", "", "", (), "", faces.PUBLISHED)
+    result = heads.Result(faces.Settings(), (1, 1, 1), metrics, predictions, {}, {}, framing)
+    claims = result.claims()
+    assert [claim.agrees for claim in claims] == [True] * 4
+    assert [claim.item for claim in claims] == [claim.item for claim in heads_claims.not_run("")]
+    assert claims[3].ours.startswith("mean |error| in the fifth least like training / most like it")
+    assert "4.25 / 0.25 (standard)" in claims[3].ours
+    other = replace(result, metrics=metrics.assign(r2=-metrics["r2"]))
+    assert [claim.agrees for claim in other.claims()] == [False, False, False, True]
+    few = replace(result, metrics=metrics.query("seed < 2"))  # intervals of ± 0.13
+    assert [claim.verdict for claim in few.claims()] == ["open", "yes", "yes", "yes"]
+    one = replace(result, metrics=metrics.query("seed < 1"))
+    assert [claim.verdict for claim in one.claims()] == ["open", "open", "open", "yes"]
+    unpublished = replace(other, framing=replace(framing, published={}))
+    assert [claim.agrees for claim in unpublished.claims()] == [False, False, True]
+    better = replace(unpublished, metrics=metrics)
+    assert [claim.agrees for claim in better.claims()] == [True] * 3
+    assert {claim.verdict for claim in heads_claims.not_run("")} == {"not run"}

@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 
+from drawing import drawn, entries
 from farfield import report
 from farfield.errors import DataError, SettingsError
 from farfield.studies import heatmaps
 from farfield.studies.claims import Claiming
+from farfield.studies.story import Story
 from farfield.studies.theory_networks import largest_relu_ntk, relu_ntk, theory_network
 
 SMALL = heatmaps.Settings(seeds=2, widths=(16, 64), grid=5)
@@ -68,7 +72,7 @@ def test_every_network_once_and_claims_hold() -> None:
     # Networks of 16 units are far off, but not in what the paper claims.
     for item in ("scale", "corners", "chessboard", "saturation"):
         assert claims[f"Fig. 2, {item}"].agrees, item
-    assert claims["Prop. E.2 at the corners"].agrees
+    assert claims["Prop. E.2, corners"].agrees
 
 
 def test_a_claim_that_is_false_is_told() -> None:
@@ -78,7 +82,36 @@ def test_a_claim_that_is_false_is_told() -> None:
     result.metrics.loc[result.metrics["width"] > 0, "relative_error"] = 0.5
     claims = {claim.item: claim.agrees for claim in result.claims()}
     assert not claims["Fig. 2, saturation"]
-    assert not claims["Convergence"]
+    assert not claims["Fig. 2, convergence"]
+
+
+def kernels_are_drawn(story: Story) -> None:
+    maps = drawn(story, "heatmaps").axes
+    titles = ["Standard", "LayerNorm first", "LayerNorm second", "LayerNorm every"]
+    assert [panel.get_title() for panel in maps[:4]] == titles
+    assert [panel.get_ylabel() for panel in maps[:8:4]] == ["width 16\nx", "exact\nx"]
+    assert {panel.get_xlabel() for panel in maps[4:8]} == {"x'"}
+    assert {bar.get_xlabel() for bar in maps[8:]} == {"Theta(x, x')"}
+    for above, below in zip(maps[:4], maps[4:8], strict=True):  # a column has one scale
+        assert len({shown.norm.vmax for panel in (above, below) for shown in _maps(panel)}) == 1
+    canvas = drawn(story, "convergence")
+    assert canvas.axes[0].get_xlabel() == "width of both hidden layers"
+    assert canvas.axes[0].get_ylabel() == "relative error of the kernel"
+    assert set(entries(canvas)) == {*titles, "slope of 1 / sqrt(width)"}
+    canvas = drawn(story, "rays")
+    assert [panel.get_xlabel() for panel in canvas.axes] == ["x", "x"]
+    assert canvas.axes[0].get_ylabel() == "Theta(x, 25)"
+    assert {f"{title}, {of}" for title in titles for of in ("exact", "width 16")} == set(
+        entries(canvas)
+    )
+
+
+def _maps(panel: Axes) -> list[ScalarMappable]:
+    return [
+        one
+        for one in panel.get_children()
+        if isinstance(one, ScalarMappable) and one.get_array() is not None
+    ]
 
 
 def test_resumed_to_the_same_bits_and_drawn(tmp_path: Path) -> None:
@@ -86,6 +119,7 @@ def test_resumed_to_the_same_bits_and_drawn(tmp_path: Path) -> None:
     again = heatmaps.run(SMALL, out=tmp_path, resume=True)
     pd.testing.assert_frame_equal(first.metrics, again.metrics, check_exact=True)
     pd.testing.assert_frame_equal(first.predictions, again.predictions, check_exact=True)
+    kernels_are_drawn(again.story())
     page = report.write_report(again, tmp_path).read_text()
     assert page.count("<figure>") == 3
     (tmp_path / "checkpoints" / "last-64.parquet").write_bytes(b"half")

@@ -47,6 +47,9 @@ def test_end_to_end(folder: Path, tmp_path: Path) -> None:
     assert result.predictions["target"].abs().max() <= 45.0
     assert result.predictions["prediction"].abs().max() < 1000.0
     assert result.story().title.startswith("Angles of turned clothes")
+    items = [claim.item for claim in result.claims()]
+    assert items == ["As Table 2, ranking", "As Table 2, in domain", "As Fig. 4"]
+    assert items == [claim.item for claim in rotated.not_run("")]
 
 
 def test_turning_is_that_of_scipy(rng: np.random.Generator) -> None:

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
+from drawing import drawn, entries
 from farfield.errors import SettingsError
 from farfield.studies import transformer
 from farfield.studies.decoder import Decoder
+from farfield.studies.story import Story
 
 SMALL = transformer.Settings(
     seeds=2,
@@ -72,6 +74,25 @@ def test_the_decoder_is_that_of_the_textbook(norm: bool) -> None:
     assert torch.equal(found[:, :-1], later[:, :-1])
 
 
+def sequences_are_drawn(story: Story) -> None:
+    canvas = drawn(story, "sequences")
+    titles = [panel.get_title() for panel in canvas.axes]
+    assert titles == ["a = 1, b = 1", "a = 1, b = -1", "random sequences"]
+    assert [panel.get_ylabel() for panel in canvas.axes] == ["a + b i", "", "mean |error|"]
+    networks = {"Standard", "LayerNorm after the embedding"}
+    assert set(entries(canvas)) == {"seen in training", *networks, "truth"}
+    for panel in canvas.axes:
+        assert panel.get_xlabel() == "i"
+        lines = {str(line.get_label()): line for line in panel.get_lines()}
+        assert networks <= set(lines)
+        assert len({line.get_color() for line in lines.values()}) == len(lines)
+        assert len({line.get_linestyle() for line in map(lines.get, networks) if line}) == 2
+        assert all(line.get_xdata()[-1] == SMALL.far for line in lines.values())
+    truth = {line.get_label(): line for line in canvas.axes[1].get_lines()}["truth"]
+    assert truth.get_ydata()[-1] == pytest.approx(1.0 - SMALL.far)
+    assert canvas.axes[2].get_ylim()[0] == 0.0
+
+
 def test_the_study_measures_and_certifies(tmp_path: Path) -> None:
     result = transformer.run(SMALL, out=tmp_path)
     standard, normed = (result.certificates[key] for key in ("standard", "first"))
@@ -90,6 +111,7 @@ def test_the_study_measures_and_certifies(tmp_path: Path) -> None:
     story = result.story()
     assert story.answer.startswith("Yes, and it is proven")
     assert list(story.tables[1].frame["verdict"]) == [standard.verdict, normed.verdict]
+    sequences_are_drawn(story)
 
     again = transformer.run(SMALL, out=tmp_path, resume=True)
     pd.testing.assert_frame_equal(result.metrics, again.metrics, check_exact=True)

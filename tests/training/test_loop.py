@@ -260,3 +260,42 @@ def test_shapes_that_do_not_suit() -> None:
         train(Fleet([MODELS["standard"]()]), x[:1], y[:1], TrainingSettings(epochs=1), seeds=[1, 2])
     with pytest.raises(SettingsError, match="no rows"):
         train(Fleet([MODELS["standard"]()]), x[:1, :0], y[:1, :0], TrainingSettings(epochs=1))
+
+
+def test_gradient_descent_with_momentum_is_that_of_each_alone() -> None:
+    """The steps of torch.optim.SGD, in float64 up to the order of sums."""
+    make = MODELS["layer-first"]
+    members = [make().double() for _ in range(2)]
+    x, y = _data(2)
+    settings = TrainingSettings(epochs=20, learning_rate=0.05, momentum=0.9)
+    together = Fleet(members)
+    train(together, x, y, settings)
+    for member, found, own_x, own_y in zip(members, together.networks(), x, y, strict=True):
+        alone = copy.deepcopy(member)
+        optimizer = torch.optim.SGD(alone.parameters(), lr=0.05, momentum=0.9)
+        for _ in range(20):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(alone(own_x), own_y).backward()
+            optimizer.step()
+        assert largest_relative_difference(found, alone) < 1e-9
+    with pytest.raises(SettingsError, match="momentum is 1"):
+        TrainingSettings(momentum=1.0)
+
+
+def test_gradient_descent_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    x, y = _data(2)
+    members = [MODELS["standard"]().double() for _ in range(2)]
+    settings = TrainingSettings(epochs=6, learning_rate=0.05, momentum=0.9)
+    whole, stopped, resumed = Fleet(members), Fleet(members), Fleet(members)
+    train(whole, x, y, settings)
+    checkpoint = Checkpoint(tmp_path / "fleet.pt", every_seconds=0.0)
+
+    def stop(epoch: int) -> None:
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, x, y, settings, checkpoint=checkpoint, on_epoch=stop)
+    train(resumed, x, y, settings, checkpoint=checkpoint)
+    for name, tensor in whole.parameters.items():
+        assert torch.equal(tensor, resumed.parameters[name])

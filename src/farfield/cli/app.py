@@ -9,7 +9,9 @@ import typer
 from farfield import __version__
 from farfield.cli.certify import certify
 from farfield.cli.demo import demo
+from farfield.cli.diagnose import diagnose
 from farfield.cli.extrapolate import extrapolate
+from farfield.cli.kernel import kernel
 from farfield.cli.listing import list_studies
 from farfield.cli.regress import regress
 from farfield.cli.reproduce import app as reproduce
@@ -19,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # in the other mode [default: ...] would be taken for a style
 )
 app.add_typer(reproduce, name="reproduce")
 
@@ -35,5 +38,7 @@ def _top(
 app.command("list")(list_studies)
 app.command()(extrapolate)
 app.command()(certify)
+app.command()(diagnose)
 app.command()(regress)
+app.command()(kernel)
 app.command()(demo)

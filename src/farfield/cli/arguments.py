@@ -31,7 +31,7 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def scale(quick: Mapping[str, object], **given: int | None) -> dict[str, Any]:
+def scale(quick: Mapping[str, object], **given: object) -> dict[str, Any]:
     """The settings of scale: what the user gave goes before those of a quick look."""
     return {**quick, **{name: value for name, value in given.items() if value is not None}}
 

@@ -54,3 +54,17 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
 ]
 Activation = Annotated[str, typer.Option("--activation", help="relu, gelu, silu, tanh, elu, ...")]
+Backbone = Annotated[
+    Path | None,
+    typer.Option(
+        "--backbone",
+        help="Folder of a vision model of transformers [default: microsoft/resnet-18].",
+        show_default=False,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", help="Folder for features [default: the user's cache].", show_default=False
+    ),
+]

@@ -13,7 +13,7 @@ from farfield.errors import FarfieldError
 from farfield.studies.catalogue import CATALOGUE
 
 _INTERRUPTED = 130  # the shells' code for a command ended by Ctrl-C
-_RESUMABLE = ("extrapolate", "reproduce", "demo")
+_RESUMABLE = ("extrapolate", "reproduce", "demo", "kernel")
 
 # Click's class, which recent versions of typer carry in themselves under another name.
 _UsageError: Any = typer.BadParameter.__bases__[0]

@@ -2,11 +2,20 @@
 
 from farfield.data.new_rows import NewRows, encode_new
 from farfield.data.prepare import Prepared, prepare
-from farfield.data.sources import PROTEIN, Source, load_diabetes, load_protein, locate
+from farfield.data.sources import (
+    ABALONE,
+    PROTEIN,
+    Source,
+    load_abalone,
+    load_diabetes,
+    load_protein,
+    locate,
+)
 from farfield.data.split import Domains, split_by_group, split_by_threshold, train_test_rows
 from farfield.data.table import digest, read_table
 
 __all__ = [
+    "ABALONE",
     "PROTEIN",
     "Domains",
     "NewRows",
@@ -14,6 +23,7 @@ __all__ = [
     "Source",
     "digest",
     "encode_new",
+    "load_abalone",
     "load_diabetes",
     "load_protein",
     "locate",

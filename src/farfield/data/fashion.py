@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from farfield.data.idx import read_idx
 from farfield.errors import DataError
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -62,18 +61,9 @@ def load_fashion(folder: Path | str = FASHION_FOLDER) -> Fashion:
 
 
 def _read(path: Path, dimensions: int) -> np.ndarray:
-    """A file in the format of MNIST: 0, 0, 8 (bytes), number of dimensions, sizes, values."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise DataError(
             f"There is no {path}; install Debian's package dataset-fashion-mnist, or name the "
             "folder with its files by --data."
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__}).") from error
-    begin = 4 + 4 * dimensions
-    sizes = [int.from_bytes(content[at : at + 4], "big") for at in range(4, begin, 4)]
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != begin + np.prod(sizes):
-        raise DataError(f"{path} is not a file of bytes in the format of MNIST.")
-    return np.frombuffer(content, dtype=np.uint8, offset=begin).reshape(sizes)
+        )
+    return read_idx(path, dimensions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def encode_new(frame: pd.DataFrame, prepared: Prepared, target: str) -> NewRows:
         raise DataError(
             f"The new table has no column {absent[0]!r}, a feature of the training table"
             f"{_others(len(absent) - 1)}; add it, or leave it out of training with "
-            f"--ignore {absent[0]}."
+            f"--ignore {quote(absent[0])}."
         )
     empty = frame[columns].isna()
     complete = ~empty.any(axis=1).to_numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def prepare(
         raise DataError(
             f"Every row has a missing value (column {emptiest!r} is missing in "
             f"{int(used[emptiest].isna().sum())} of {len(used)} rows); drop that column with "
-            f"--ignore {emptiest}, or fill it in."
+            f"--ignore {quote(str(emptiest))}, or fill it in."
         )
     used = used[complete].reset_index(drop=True)
     used = plain_numbers(used)
@@ -207,13 +208,13 @@ def _one_hot(series: pd.Series) -> pd.DataFrame:
         raise DataError(
             f"The column {series.name!r} is text only because of values such as "
             f"{wrong.iloc[0]!r}, while most are numbers; correct or remove these rows, or leave "
-            f"the column out with --ignore {series.name}."
+            f"the column out with --ignore {quote(str(series.name))}."
         )
     if found > MOST_CATEGORIES:
         raise DataError(
             f"The text column {series.name!r} has {found} different values (such as "
             f"{text.iloc[0]!r}); at most {MOST_CATEGORIES} can be one-hot encoded. Leave it out "
-            f"with --ignore {series.name}, or turn it into numbers."
+            f"with --ignore {quote(str(series.name))}, or turn it into numbers."
         )
     return pd.get_dummies(text)
 
@@ -226,5 +227,6 @@ def require_plain(series: pd.Series) -> None:
     if kind not in _TEXT:
         raise DataError(
             f"The column {series.name!r} holds values of the kind {kind}, neither numbers nor "
-            f"text; turn them into numbers, or leave them out with --ignore {series.name}."
+            "text; turn them into numbers, or leave them out with --ignore "
+            f"{quote(str(series.name))}."
         )

@@ -27,6 +27,7 @@ class Plan:
         slow: Parameters that are taken the slow way, sample by sample, and why.
         unsure: Nodes where nothing came back from the samples that the plan was learnt from, so
             that the order of the samples is not known.
+        moving: Whether the model may put samples in an order that depends on what they are.
         graph_bytes: Bytes of a sample's graph.
         value_bytes: Bytes of what went into a sample's largest layer, as its rule needs it.
         signal_bytes: Bytes of a sample's signals, for each direction.
@@ -39,6 +40,7 @@ class Plan:
     layouts: Mapping[int, Layout]
     slow: Mapping[str, str]
     unsure: frozenset[int] = frozenset()
+    moving: bool = False
     graph_bytes: float | int = 0
     value_bytes: float | int = 0
     signal_bytes: float | int = 0
@@ -62,8 +64,11 @@ class Plan:
     def written_at_once(self, directions: int) -> list[Use]:
         """Uses whose gradients and windows take at most half of what their signals would.
 
-        Then the gradients also take fewer operations than Gram matrices.
+        Then the gradients also take fewer operations than Gram matrices. Where the order of the
+        samples is tested, all signals are needed.
         """
+        if self.moving:
+            return []
         uses = {(use.node, use.position): use for uses in self.fast.values() for use in uses}
         found = []
         for use in uses.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -33,6 +33,11 @@ def chosen(model: nn.Module, choice: ParameterChoice) -> dict[str, Tensor]:
     if callable(choice):
         wanted = {name: p for name, p in wanted.items() if choice(name, p)}
     elif choice is not None:
+        if not isinstance(choice, str | Iterable):
+            raise SettingsError(
+                f"parameters is of type {type(choice).__name__}; give names or beginnings of "
+                "names, or a function of name and value."
+            )
         starts = [choice] if isinstance(choice, str) else list(choice)
         for start in starts:
             if not any(_begins(name, start) for name in everything):
@@ -49,7 +54,7 @@ def chosen(model: nn.Module, choice: ParameterChoice) -> dict[str, Tensor]:
     return wanted
 
 
-def _begins(name: str, start: str) -> bool:
+def _begins(name: str, start: object) -> bool:
     return name == start or name.startswith(f"{start}.")
 
 

@@ -20,7 +20,7 @@ from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
 from farfield.empirical.own import Own
 from farfield.empirical.plan import SAMPLES, learn, telling
-from farfield.empirical.signals import run_back
+from farfield.empirical.signals import run_back, signals_at
 from farfield.empirical.slow import slow_gradients
 from farfield.empirical.workspace import fresh
 from farfield.errors import RangeError, SettingsError
@@ -132,6 +132,12 @@ class Engine:
         """
         everything = self.forward(inputs)
         outputs = self.mode.chosen(everything)
+        if bool(outputs.isnan().any()):
+            raise RangeError(
+                f"Outputs of {int(outputs.isnan().flatten(1).any(1).sum())} of {len(outputs)} "
+                "inputs are NaN, where the model has no derivatives. Leave these inputs out, scale "
+                "them, or use model.double()."
+            )
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         graph = graph_of(everything, names)
         if not graph.leaves:
@@ -146,6 +152,8 @@ class Engine:
             plan = Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
         cotangents = self.mode.cotangents(outputs.detach())
         block = _without_unsure(run_back(outputs, graph, plan, cotangents, count(inputs)))
+        if plan.moving:
+            block = _without_moved(block, outputs)
         directions = self.mode.directions(outputs.shape[1])
         slow = {name: self.parameters[name] for name in block.plan.slow}
         return Gradients(
@@ -350,5 +358,37 @@ def _without_unsure(block: Block) -> Block:
         return block
     names = {name for use in plan.uses if use.node in wrong for name in use.source.leaves}
     reason = "the samples that the plan was learnt from told nothing of their order"
-    slow = {**dict.fromkeys(names, reason), **plan.slow}
-    return replace(block, plan=replace(plan, slow=slow))
+    return _slower(block, names, reason)
+
+
+def _without_moved(block: Block, outputs: Tensor) -> Block:
+    """Take the slow way where samples stand in another order than those the plan was learnt from.
+
+    The outputs of each sample are weighed differently: what comes back must be weighed as the
+    layouts say.
+    """
+    plan, n = block.plan, block.samples
+    number = torch.arange(n, device=outputs.device)
+    weights = (2.0 ** (number % 16) * (1 + (number // 16) / (n // 16 + 1))).to(outputs)
+    cotangent = weights.unsqueeze(1).expand_as(outputs).contiguous()
+    weighed = signals_at(outputs, block.graph, plan.nodes, cotangent)
+    wrong = set()
+    for node, signal in zip(plan.nodes, weighed, strict=True):
+        layout = plan.layouts[node]
+        if signal.shape[layout.axis] != layout.outer * n * layout.inner:
+            wrong.add(node)
+            continue
+        found = layout.by_sample(signal, n).flatten(1)
+        wanted = layout.by_sample(block.signals[node].sum(0), n).flatten(1) * weights.unsqueeze(1)
+        allowed = torch.finfo(signal.dtype).eps ** 0.5 * wanted.norm(dim=1)
+        if not bool(((found - wanted).norm(dim=1) <= allowed).all()):
+            wrong.add(node)
+    names = {name for use in plan.uses if use.node in wrong for name in use.source.leaves}
+    reason = "the order of the samples inside of the model depends on what they are"
+    return _slower(block, names, reason) if wrong else block
+
+
+def _slower(block: Block, names: set[str], reason: str) -> Block:
+    """The block with some parameters taken the slow way."""
+    slow = {**dict.fromkeys(names, reason), **block.plan.slow}
+    return replace(block, plan=replace(block.plan, slow=slow))

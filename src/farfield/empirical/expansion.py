@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from farfield.empirical.forward import check_model
 from farfield.empirical.tangents import NormsWrittenOut, load, moved
 from farfield.errors import SettingsError, UnsupportedOperation
-from farfield.reading import eagerly
 from farfield.replaced import replaced
+from farfield.trail import eagerly
 
 
 class TaylorModel(nn.Module):
@@ -31,9 +31,9 @@ class TaylorModel(nn.Module):
     def __init__(self, model: nn.Module, degree: int) -> None:
         super().__init__()
         self.degree = degree
-        self.moving = copy.deepcopy(model)
+        self.moving = _copied(model)
         # In a list, so that the parameters it stands around are nobody's to train.
-        self._start = [copy.deepcopy(model).requires_grad_(False)]
+        self._start = [_copied(model).requires_grad_(False)]
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """The expansion at the present parameters.
@@ -59,9 +59,23 @@ class TaylorModel(nn.Module):
         if self.degree == 0:
             return value
         if self.degree == 1:
-            return value + moved(run, before, offsets)
+            try:
+                return value + moved(run, before, offsets)
+            except NotImplementedError as error:
+                raise UnsupportedOperation(
+                    "An operation of the model has neither forward-mode nor second derivatives "
+                    f"({str(error).splitlines()[0]}), so that it cannot be linearised."
+                ) from error
         terms = _derivatives(run, before, offsets, self.degree)
         return torch.stack([term / factorial(k) for k, term in enumerate(terms)]).sum(0)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the state dictionary holds beside the parameters: where the expansion stands."""
+        return dict(self._start[0].state_dict())
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Expand around what a state dictionary says."""
+        self._start[0].load_state_dict(state)
 
     def train(self, mode: bool = True) -> TaylorModel:
         """Set the flag of this module; the network stays in the mode that it was expanded in."""
@@ -129,6 +143,8 @@ def taylor_expand(model: nn.Module, degree: int) -> TaylorModel:
     if degree < 0:
         raise SettingsError(f"degree is {degree}; a polynomial has at least degree 0.")
     check_model(model)
+    if not any(True for _ in model.parameters()):
+        raise SettingsError("The model has no parameters to be expanded in.")
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             where = f"The module {name!r}" if name else "The model"
@@ -137,6 +153,18 @@ def taylor_expand(model: nn.Module, degree: int) -> TaylorModel:
                 "the module that it was made of."
             )
     return TaylorModel(model, degree)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    # Tensors that are made anew in every call, such as the weights of torch.nn.utils.weight_norm,
+    # may have a graph, which nothing can copy.
+    made = [
+        tensor
+        for module in model.modules()
+        for tensor in vars(module).values()
+        if isinstance(tensor, Tensor) and not tensor.is_leaf
+    ]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in made})
 
 
 def _run(

@@ -37,7 +37,7 @@ def fill(
     n1, n2 = len(first), len(other)
     side, start = _start(engine, first, other)
     shape = engine.mode.shape(n1, n2, start.outputs)
-    given = {name: out for name, out in (outs or {}).items() if name in engine.groups}
+    given = _known(outs, engine)
     targets = {name: _target(out, shape, start.like) for name, out in given.items()}
     if second is None and side >= n1:
         for _, inputs in first.blocks(side):
@@ -113,10 +113,55 @@ def _placed(targets: dict[str, Tensor], tiles: Mapping[str, Tensor]) -> dict[str
 
 
 def _target(out: Output, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    target = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
+    if isinstance(out, np.ndarray):
+        fit = out.flags.writeable and out.dtype.isnative and min(out.strides, default=0) >= 0
+        if not fit or out.dtype.kind != "f":
+            raise SettingsError(
+                f"out is an array of {out.dtype} that is "
+                f"{'' if out.flags.writeable else 'not '}writable, with strides {out.strides}; it "
+                "must be writable (a memory map of mode 'r+' or 'w+'), of real numbers in the "
+                "machine's byte order, with no negative stride."
+            )
+        target = torch.from_numpy(out)
+    elif not isinstance(out, Tensor):
+        raise SettingsError(
+            f"out is of type {type(out).__name__}; give a tensor or a NumPy array, and with by=... "
+            "a mapping from names to such."
+        )
+    elif out.requires_grad or out.device.type != like.device.type or 0 in _steps(out):
+        raise SettingsError(
+            "out needs a gradient, is on another device than the model, or has several entries at "
+            "one place in memory; give a plain tensor, such as of torch.empty."
+        )
+    else:
+        target = out
     if target.shape != shape or target.dtype != like.dtype:
         raise SettingsError(
             f"out has shape {tuple(target.shape)} and dtype {target.dtype}; it must have "
             f"{shape} and {like.dtype}, as the kernel has."
         )
     return target
+
+
+def _steps(tensor: Tensor) -> list[int]:
+    return [step for size, step in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
+
+
+def _known(outs: Mapping[str, Output] | None, engine: Engine) -> Mapping[str, Output]:
+    """Where to write which kernel."""
+    if outs is None:
+        return {}
+    if not isinstance(outs, Mapping):
+        raise SettingsError(
+            f"out is of type {type(outs).__name__}; with by=... it must be a mapping from names of "
+            "kernels to where to write each."
+        )
+    unknown = [name for name in outs if name not in engine.groups]
+    if unknown:
+        raise SettingsError(
+            f"out names {unknown[0]!r}, which is no kernel; those are "
+            f"{', '.join(map(repr, engine.groups))}."
+        )
+    if len({id(out) for out in outs.values()}) < len(outs):
+        raise SettingsError("out has the same place for two kernels; each needs its own.")
+    return outs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from farfield.empirical.inputs import Inputs, as_arguments, count, mapped, tensors_of
-from farfield.empirical.outputs import OutputChoice, flattened
+from farfield.empirical.outputs import HALF, OutputChoice, flattened
 from farfield.errors import SettingsError, UnsupportedOperation
-from farfield.reading import eagerly
 from farfield.replaced import replaced
-
-_HALF = (torch.float16, torch.bfloat16)
+from farfield.trail import eagerly
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ class Forward:
             values = {id(buffer): buffer.clone() for buffer in self.model.buffers()}
             values |= {id(own): other for own, other in parameters or ()}
             positional, named = as_arguments(mapped(inputs, _plain))
-            with replaced(self.model, values), _dtypes_named(self.model, inputs), _drawn() as drawn:
+            named_inputs = _inputs_named(self.model, inputs)
+            with replaced(self.model, values), named_inputs, _drawn() as drawn:
                 result = self.model(*positional, **named)
             if drawn:
                 raise UnsupportedOperation(
@@ -80,10 +80,22 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _dtypes_named(model: nn.Module, inputs: Inputs) -> Iterator[None]:
-    """If a call fails, say so where it may be for the dtype of the inputs."""
+def _inputs_named(model: nn.Module, inputs: Inputs) -> Iterator[None]:
+    """If a call fails, say so where it may be for the number or the dtype of the inputs."""
     try:
         yield
+    except TypeError as error:
+        positional, named = as_arguments(inputs)
+        try:
+            inspect.signature(model.forward).bind(*positional, **named)
+        except TypeError:
+            what = ", ".join(map(repr, named)) if named else f"{len(positional)} in a row"
+            raise SettingsError(
+                f"The model's forward does not take the tensors given ({what}): {error}. Give "
+                "those that it takes; from_batch=... takes them out of a DataLoader's batches, "
+                "such as lambda batch: batch[0]."
+            ) from error
+        raise
     except RuntimeError as error:
         own = {p.dtype for p in model.parameters() if p.is_floating_point()}
         given = {t.dtype for t in tensors_of(inputs)} - own
@@ -214,7 +226,7 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> None:
             f"The parameter {name!r} is complex; only real parameters are supported. Hold its "
             "real and imaginary parts as one real parameter (torch.view_as_complex)."
         )
-    if parameter.dtype in _HALF:
+    if parameter.dtype in HALF:
         raise SettingsError(
             f"The parameter {name!r} is {parameter.dtype}, too coarse for a kernel; use "
             "model.float() or model.double()."

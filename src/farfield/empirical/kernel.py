@@ -9,6 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from farfield import fingerprint
 from farfield.empirical.choice import ALL, ParameterChoice, chosen, groups_of
 from farfield.empirical.contraction import Contraction
 from farfield.empirical.costs import Pair
@@ -72,6 +73,22 @@ class EmpiricalNTK(Kernel):
         self._device = device
         self._take = take
         self.memory_budget = engine.budget
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the kernel comes from, in words: the model, and a sum over its parameters."""
+        engine = self._engine
+        return {
+            "kernel": f"empirical NTK, outputs={engine.mode.kind}",
+            "model": repr(engine.forward.model),
+            "parameters": fingerprint.of_tensors(engine.parameters),
+            "weights": str(sorted(set(engine.weights.values()))),
+        }
+
+    @property
+    def concurrent(self) -> bool:
+        """No: the model's parameters are replaced while it runs."""
+        return False
 
     def __call__(self, x1: Data, x2: Data | None = None, out: Output | None = None) -> Tensor:
         """The matrix of kernel values.

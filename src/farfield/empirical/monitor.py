@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from farfield.empirical.inputs import Inputs, count
 from farfield.empirical.kernel import empirical_ntk
-from farfield.errors import MissingExtraError, SettingsError
+from farfield.errors import MissingExtraError, RangeError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class NTKMonitor:
 
     Raises:
         SettingsError: ``every`` or ``top`` below 1, or targets of another length than the probe
-            set.
+            set, not finite or all zero.
+        RangeError: The kernel of the probe set is zero, or not finite.
 
     Source: Fort et al., "Deep learning versus kernel learning" (2020) for the distance; Cristianini
     et al. (2001) for the alignment; Cohen et al. (2021) for the edge of stability.
@@ -93,6 +94,11 @@ class NTKMonitor:
             raise SettingsError(
                 f"There are {len(targets)} targets for {count(x)} samples of the probe set."
             )
+        if targets is not None and not 0 < float(targets.double().norm()) < float("inf"):
+            raise SettingsError(
+                "The targets are all zero, or not finite, so that nothing can be aligned with "
+                "them; give one number for each output, such as one-hot classes."
+            )
         self.moments: list[Moment] = []
         self._model, self._x, self._targets = model, x, targets
         self._every, self._top, self._memory = every, top, memory
@@ -105,7 +111,13 @@ class NTKMonitor:
 
         Args:
             learning_rate: The optimiser's, for the edge of stability.
+
+        Raises:
+            SettingsError: A negative learning rate.
+            RangeError: The kernel has become zero, or is not finite.
         """
+        if learning_rate is not None and not learning_rate >= 0:
+            raise SettingsError(f"learning_rate is {learning_rate}; it must be at least 0.")
         self._step += 1
         if self._step % self._every == 0:
             self._add(self._kernel(), learning_rate)
@@ -114,11 +126,37 @@ class NTKMonitor:
         """One row for each measurement; eigenvalues in columns ``eigenvalue_1``, ..."""
         return pd.DataFrame([_row(moment) for moment in self.moments])
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on after an interruption: steps, measurements, first kernel."""
+        moments = [asdict(moment) for moment in self.moments]
+        return {"step": self._step, "first": self._first.clone(), "moments": moments}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another monitor of the same probe set stopped.
+
+        Args:
+            state: Its ``state_dict()``.
+
+        Raises:
+            SettingsError: It is of another number of samples or outputs.
+        """
+        if state["first"].shape != self._first.shape:
+            raise SettingsError(
+                f"The state is of a kernel of shape {tuple(state['first'].shape)}, the probe set "
+                f"has one of {tuple(self._first.shape)}; give the probe set that it is of."
+            )
+        self._step, self._first = state["step"], state["first"].to(self._first)
+        self.moments = [
+            Moment(**{**moment, "eigenvalues": tuple(moment["eigenvalues"])})
+            for moment in state["moments"]
+        ]
+
     def lightning(self) -> Any:
         """A callback for Lightning's ``Trainer`` that measures after steps of the optimiser.
 
         The trainer's loggers, if it has any, get each measurement as ``ntk/distance``,
-        ``ntk/sharpness`` and so on.
+        ``ntk/sharpness`` and so on. The trainer's checkpoints hold the measurements, so that a
+        resumed training goes on with them.
 
         Returns:
             A ``lightning.pytorch.Callback``.
@@ -155,6 +193,13 @@ class NTKMonitor:
                 monitor(learning_rate=None if rate is None else float(rate))
                 self._log(trainer)
 
+            def state_dict(self) -> dict[str, Any]:
+                return monitor.state_dict()
+
+            def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+                monitor.load_state_dict(state_dict)
+                self.logged = len(monitor.moments)
+
             def _log(self, trainer: Any) -> None:
                 for moment in monitor.moments[self.logged :]:
                     for logger in trainer.loggers:
@@ -173,6 +218,11 @@ class NTKMonitor:
     def _add(self, kernel: Tensor, learning_rate: float | None) -> None:
         values = torch.linalg.eigvalsh(kernel).flip(0)
         norm, first = kernel.norm(), self._first
+        if not norm > 0:
+            raise RangeError(
+                "The kernel of the probe set is zero: no output of it changes with any parameter, "
+                "as with units that are all switched off. Take other samples or other weights."
+            )
         # 1 - cosine without its cancellation: half of the squared distance of the directions.
         distance = (kernel / norm - first / first.norm()).square().sum() / 2
         self.moments.append(
@@ -183,7 +233,7 @@ class NTKMonitor:
                 (kernel.trace().square() / norm.square()).item(),
                 self._alignment(kernel),
                 values[0].item() / count(self._x),
-                None if learning_rate is None else 2.0 / learning_rate,
+                None if learning_rate is None else _edge(learning_rate),
             )
         )
 
@@ -197,6 +247,10 @@ class NTKMonitor:
                 "set; give one target for each output, such as one-hot classes."
             )
         return float(y @ kernel @ y / (kernel.norm() * y.square().sum()))
+
+
+def _edge(learning_rate: float) -> float:
+    return 2.0 / learning_rate if learning_rate > 0 else float("inf")
 
 
 def _row(moment: Moment) -> dict[str, Any]:

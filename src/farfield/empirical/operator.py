@@ -69,8 +69,10 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
 
         Raises:
             RangeError: A product is not finite.
-            SettingsError: A vector of another length, or one that is not finite.
+            SettingsError: A vector of another length, complex, or not finite.
         """
+        if _is_complex(vectors):
+            raise SettingsError("The vector is complex; multiply with its real and imaginary part.")
         if not isinstance(vectors, Tensor):
             return super().__matmul__(vectors)
         if vectors.ndim not in (1, 2) or vectors.shape[0] != self.shape[0]:
@@ -79,7 +81,9 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
                 f"a tensor of shape {tuple(vectors.shape)}."
             )
         columns = vectors.to(self._like).reshape(self.shape[0], -1)
-        found = torch.stack([self._product(column) for column in columns.unbind(1)], 1)
+        found = torch.zeros_like(columns)
+        for place, column in enumerate(columns.unbind(1)):
+            found[:, place] = self._product(column)
         return found.reshape(vectors.shape)
 
     def eigenpairs(self, k: int, *, tolerance: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -94,6 +98,7 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
 
         Raises:
             SettingsError: ``k`` is not between 1 and the size of the operator.
+            RangeError: The kernel is zero.
         """
         if not 1 <= k <= self.shape[0]:
             raise SettingsError(
@@ -105,6 +110,8 @@ class NTKOperator(LinearOperator):  # type: ignore[misc]
             values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k]
         else:
             start = np.random.default_rng(0).standard_normal(self.shape[0]).astype(self.dtype)
+            if not (self @ start).any():
+                raise RangeError("The kernel is zero, so that every vector is an eigenvector.")
             found, columns = eigsh(self, k, which="LA", tol=tolerance, v0=start)
             values = torch.from_numpy(found[::-1].copy())
             vectors = torch.from_numpy(columns[:, ::-1].copy())
@@ -247,6 +254,10 @@ def ntk_operator(
     for _, inputs in stream(x, None, device).blocks(max(1, count(x))):
         return NTKOperator(engine, inputs)
     raise SettingsError("There are no inputs; a kernel needs at least one.")
+
+
+def _is_complex(vectors: Any) -> bool:
+    return vectors.is_complex() if isinstance(vectors, Tensor) else np.iscomplexobj(vectors)
 
 
 def _numpy_type(dtype: torch.dtype) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from farfield.errors import SettingsError, UnsupportedOperation
 OutputChoice = int | str | None
 """Which of several output tensors: its index or its key; ``None`` for all of them."""
 
-Outputs = str | int | Sequence[int]
+HALF = (torch.float16, torch.bfloat16)
+
+Outputs = str | int | Iterable[int]
 Kind = Literal["mean", "sum", "full", "diagonal"]
 _KINDS: dict[str, Kind] = {
     "mean": "mean",
@@ -90,14 +93,20 @@ def mode_of(outputs: Outputs) -> Mode:
     if isinstance(outputs, str):
         if outputs in _KINDS:
             return Mode(_KINDS[outputs])
-    elif isinstance(outputs, int):
-        return Mode("mean", (outputs,))
-    elif outputs and all(isinstance(index, int) for index in outputs):
-        return Mode("mean", tuple(outputs))
+    elif _is_index(outputs):
+        return Mode("mean", (int(outputs),))
+    elif isinstance(outputs, Iterable):
+        indices = list(outputs)
+        if indices and all(map(_is_index, indices)):
+            return Mode("mean", tuple(map(int, indices)))
     raise SettingsError(
         f"outputs is {outputs!r}; choose 'mean', 'sum', 'full', 'diagonal', an index of an output "
         "or a list of indices."
     )
+
+
+def _is_index(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def flattened(result: object, choice: OutputChoice, samples: int) -> Tensor:
@@ -144,6 +153,8 @@ def _unfit(part: object, samples: int) -> str | None:
     if not isinstance(part, Tensor) or not part.is_floating_point():
         kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
         return f"is of type {kind}; a tangent kernel needs real tensors"
+    if part.dtype in HALF:
+        return f"is {part.dtype}, too coarse for a kernel; let the model return float32"
     if part.ndim == 0 or part.shape[0] != samples:
         return (
             f"has shape {tuple(part.shape)} for {samples} inputs; its first dimension must be the "

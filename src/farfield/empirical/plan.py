@@ -24,9 +24,10 @@ from farfield.empirical.inputs import Inputs, count, rows_of
 from farfield.empirical.layout import Layout, find_layout
 from farfield.empirical.rules import find_rule
 from farfield.empirical.signals import signals_at
-from farfield.errors import UnsupportedOperation
+from farfield.errors import RangeError, UnsupportedOperation
 
 _VIEWS = ("View", "UnsafeView", "Transpose", "TBackward", "Permute", "Unsqueeze", "Squeeze")
+_MOVES = ("Index", "Gather", "Scatter", "Take", "Masked", "Sort", "Topk", "PackPadded")
 SAMPLES = 4  # of the batch that a plan is learnt from
 
 
@@ -47,35 +48,47 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
     batch = rows_of(inputs, torch.arange(SAMPLES) % count(inputs))
     outputs = forward(batch)
     fewer = forward(rows_of(batch, slice(0, SAMPLES - 1)))
-    _check_alone(fewer, outputs)
+    last = forward(rows_of(batch, torch.full((2,), SAMPLES - 1)))
+    _check_alone(outputs[:-1], fewer)
+    _check_alone(outputs[-1:], last[:1])
     names = {id(parameter): name for name, parameter in parameters.items()}
     graph, small = graph_of(outputs, names), graph_of(fewer, names)
     if graph.skeleton != small.skeleton:
         reason = "the operations of the model depend on the samples"
         used = dict.fromkeys(set(graph.leaves.values()) | set(small.leaves.values()), reason)
         return Plan(graph.skeleton, (), {}, used)
-    uses = uses_of(graph, _fixed(graph, small))
+    fixed, met = _fixed(graph, small)
+    uses = uses_of(graph, fixed)
     nodes = sorted({use.node for use in uses})
     weights = _random_like(outputs)
     each = [_one(outputs, graph, nodes, parameters, weights, i) for i in range(SAMPLES)]
+    _check_finite(each)
     layouts: dict[int, Layout] = {}
     unsure: set[int] = set()
     for place, node in enumerate(nodes):
         shapes = small.shapes(node)[0], graph.shapes(node)[0]
         found = find_layout(*shapes, [signals[place] for signals, _ in each])
         if found.together:
-            raise _connected(graph.names[node])
+            met = met or graph.names[node]
         if found.layout is not None:
             layouts[node] = found.layout
         if not found.sure:
             unsure.add(node)
+    unordered = [graph.names[node] for node in nodes if node not in layouts]
+    if met is not None or unordered:
+        own = _alone(forward, parameters, batch, weights)
+        _check_gradients(met or unordered[0], own, [gradients for _, gradients in each])
+    if met is not None:  # some of the samples, taken out of the batch by what they are
+        reason = "the operations of the model depend on the samples"
+        return Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
     known, slow = _with_rules(graph, uses, layouts)
     stacked = {
         node: torch.stack([signals[place] for signals, _ in each]).sum(0, keepdim=True)
         for place, node in enumerate(nodes)
     }
     graph_bytes = _bytes(graph, small, outputs)
-    plan = Plan(graph.skeleton, known, layouts, slow, frozenset(unsure), graph_bytes)
+    moving = _moving(graph, fixed)
+    plan = Plan(graph.skeleton, known, layouts, slow, frozenset(unsure), moving, graph_bytes)
     return _checked(plan, Block(plan, graph, stacked, SAMPLES), [own for _, own in each])
 
 
@@ -114,24 +127,69 @@ def telling(
     return rows_of(inputs, torch.tensor([first, *range(min(SAMPLES - 1, count(inputs)))]))
 
 
-def _fixed(graph: Graph, small: Graph) -> list[bool]:
-    """Which nodes depend on parameters alone."""
-    fixed = [False] * len(graph.nodes)
+def _fixed(graph: Graph, small: Graph) -> tuple[list[bool], str | None]:
+    """Which nodes depend on parameters alone, and the name of one where samples may meet."""
+    fixed, met = [False] * len(graph.nodes), None
     for number in order_of(graph):
         alone = all(fixed[below] for below, _ in graph.inputs[number] if below >= 0)
         constant = graph.shapes(number) == small.shapes(number)
         if constant and not alone:
-            raise _connected(graph.names[number])
+            met = graph.names[number]
         fixed[number] = alone and constant
-    return fixed
+    return fixed, met
 
 
-def _check_alone(fewer: Tensor, outputs: Tensor) -> None:
-    """Refuse outputs that change when another sample joins the batch."""
-    difference = (outputs[: len(fewer)] - fewer).abs().max().item()
+def _moving(graph: Graph, fixed: Sequence[bool]) -> bool:
+    """Whether samples may be put in an order that depends on what they are."""
+    return any(
+        any(below >= 0 and not fixed[below] for below, _ in graph.inputs[number])
+        for number, name in enumerate(graph.names)
+        if name.startswith(_MOVES) or name.endswith("Backward")  # an operation of the user's
+    )
+
+
+def _check_alone(outputs: Tensor, others: Tensor) -> None:
+    """Refuse outputs that are others among other samples."""
+    difference = (outputs - others).abs().max().item()
     allowed = 10 * torch.finfo(outputs.dtype).eps ** 0.5 * outputs.abs().max().item()
     if difference > allowed:
-        raise _connected(f"they change by {difference:.2g} with another sample in the batch")
+        raise _connected(f"they change by {difference:.2g} with the other samples in the batch")
+
+
+def _check_finite(each: Sequence[tuple[Sequence[Tensor], Mapping[str, Tensor]]]) -> None:
+    for signals, gradients in each:
+        for tensor in (*signals, *gradients.values()):
+            if not bool(tensor.isfinite().all()):
+                raise RangeError(
+                    "The gradients of the model are not finite at these inputs, or beyond the "
+                    f"range of {tensor.dtype}. Scale the inputs, use model.double(), or leave out "
+                    "inputs where the model has no derivative (such as the root of 0)."
+                )
+
+
+def _alone(
+    forward: Forward, parameters: Mapping[str, Tensor], batch: Inputs, weights: Tensor
+) -> list[dict[str, Tensor]]:
+    """Gradients of the weighed outputs of each sample, run through the model alone."""
+    found = []
+    for sample in range(SAMPLES):
+        outputs = forward(rows_of(batch, slice(sample, sample + 1)))
+        names = {id(parameter): name for name, parameter in parameters.items()}
+        graph = graph_of(outputs, names)
+        found.append(_one(outputs, graph, (), parameters, weights[sample : sample + 1], 0)[1])
+    return found
+
+
+def _check_gradients(
+    where: str, alone: Sequence[Mapping[str, Tensor]], among: Sequence[Mapping[str, Tensor]]
+) -> None:
+    """Refuse gradients that are others among other samples."""
+    for own, gradients in zip(alone, among, strict=True):
+        for name, gradient in gradients.items():
+            wanted = own[name] if name in own else torch.zeros_like(gradient)
+            allowed = torch.finfo(gradient.dtype).eps ** 0.5 * gradient.norm().item()
+            if not (gradient - wanted).norm().item() <= allowed:
+                raise _connected(where)
 
 
 def _connected(where: str) -> UnsupportedOperation:

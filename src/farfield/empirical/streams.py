@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
-from farfield.empirical.inputs import Inputs, check_inputs, count, joined, mapped, rows_of
+from farfield.empirical.inputs import (
+    Inputs,
+    check_inputs,
+    count,
+    joined,
+    mapped,
+    rows_of,
+    tensors_of,
+)
 from farfield.errors import SettingsError
 
 Data = Inputs | DataLoader[Any]
@@ -26,11 +35,13 @@ class Stream:
         data: Where they come from.
         take: What to do with a batch of a loader.
         device: Where the model is.
+        seen: What the batches of a loader added up to when they were read first.
     """
 
     data: Data
     take: TakeInputs | None
     device: torch.device
+    seen: list[list[Tensor]] = field(default_factory=list)
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -74,10 +85,18 @@ class Stream:
         loader = self.data
         if not isinstance(loader, DataLoader):
             raise AssertionError("only loaders have batches")
-        for batch in loader:
+        number = -1
+        for number, batch in enumerate(_in_its_own_time(loader)):
             inputs = _inputs(batch) if self.take is None else self.take(batch)
             check_inputs(inputs)
+            sums = [_sum(tensor) for tensor in tensors_of(inputs)]
+            if number == len(self.seen):
+                self.seen.append(sums)
+            elif not _equal(self.seen[number], sums):
+                raise _changing(f"its batch {number} has changed")
             yield inputs
+        if number + 1 < len(self.seen):
+            raise _changing(f"{number + 1} batches instead of {len(self.seen)}")
 
     def _placed(self, inputs: Inputs) -> Inputs:
         return mapped(inputs, lambda tensor: tensor.to(self.device))
@@ -98,7 +117,8 @@ def stream(data: Data, take: TakeInputs | None, device: torch.device) -> Stream:
         SettingsError: A loader that shuffles, or inputs that are not allowed.
     """
     if isinstance(data, DataLoader):
-        sampler = getattr(data, "sampler", None)
+        # A batch sampler of the user's hides its sampler from the loader.
+        sampler = getattr(data.batch_sampler, "sampler", None) or data.sampler
         iterable = isinstance(data.dataset, IterableDataset)
         if not iterable and not isinstance(sampler, SequentialSampler):
             raise SettingsError(
@@ -108,6 +128,31 @@ def stream(data: Data, take: TakeInputs | None, device: torch.device) -> Stream:
     else:
         check_inputs(data)
     return Stream(data, take, device)
+
+
+def _in_its_own_time(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader, whose seed is not taken from the random numbers of the program."""
+    with torch.random.fork_rng(devices=[]):
+        batches = iter(loader)
+    yield from batches
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    """A number that is another one, almost surely, for other numbers in the tensor."""
+    flat = tensor.detach().flatten().double()
+    places = torch.arange(len(flat), device=flat.device, dtype=torch.float64)
+    return (flat * (1.0 + places.sqrt().frac())).sum()
+
+
+def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+def _changing(how: str) -> SettingsError:
+    return SettingsError(
+        f"The DataLoader does not yield the same when it is read again: {how}. A kernel reads "
+        "the samples several times; they must have a fixed order and no random changes."
+    )
 
 
 def _inputs(batch: object) -> Inputs:

@@ -19,7 +19,8 @@ from farfield.growth.graph import (
     affine_degree,
     affine_interval,
 )
-from farfield.reading import AbstractTensor, RuleTable, running_module
+from farfield.reading import AbstractTensor, RuleTable
+from farfield.trail import running_module
 
 RULES = RuleTable(
     "certificates",
@@ -136,6 +137,7 @@ class BoundTensor(AbstractTensor):
         terms: int | None = None,
         kind: str = "",
         is_view: bool = False,
+        dtype: torch.dtype = torch.float64,
     ) -> BoundTensor:
         """``plus(x) - minus(x) + offset`` of this and other tensors.
 
@@ -148,6 +150,7 @@ class BoundTensor(AbstractTensor):
             terms: An upper bound on the products summed in a unit.
             kind: See :class:`farfield.growth.graph.Affine`.
             is_view: Whether PyTorch's result shares memory with this tensor.
+            dtype: ``torch.bool`` for truth values, whose sums are none.
 
         Returns:
             The result.
@@ -166,7 +169,7 @@ class BoundTensor(AbstractTensor):
         node = self.reading.add(operation, lower, upper, degree, step, parents)
         if is_view:
             self.reading.viewed.add(self.node.index)
-        return BoundTensor(node, self.reading, is_view=is_view)
+        return BoundTensor(node, self.reading, dtype, is_view)
 
     def hull(
         self,
@@ -177,12 +180,13 @@ class BoundTensor(AbstractTensor):
         others: Sequence[BoundTensor] = (),
         *,
         simplex: bool = False,
+        dtype: torch.dtype = torch.float64,
     ) -> BoundTensor:
         """A value of which only the interval is kept; ``degree`` counts where that is infinite."""
         parents = [self.node, *(other.node for other in others)]
         full = constant(degree).expand(lower.shape)
         node = self.reading.add(operation, lower, upper, full, Free(), parents, simplex=simplex)
-        return BoundTensor(node, self.reading)
+        return BoundTensor(node, self.reading, dtype)
 
     @property
     def highest_degree(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from farfield.errors import AccuracyWarning, SettingsError
-from farfield.growth import rules
+from farfield.growth import quadratic, rules
 from farfield.growth.bound_tensor import RULES, BoundTensor, Reading
 from farfield.growth.domain import Domain, DomainChoice, domain_of, input_shape_of
 from farfield.growth.dual import refine
+from farfield.growth.escape import Escape
 from farfield.growth.evaluate import Evaluate, evaluator, tensors_of, wide_state
 from farfield.growth.graph import Free, Node
 from farfield.growth.intervals import largest
@@ -26,10 +28,10 @@ from farfield.growth.reasons import (
     why_unbounded,
     worst_output,
 )
-from farfield.growth.search import Effort, Escape, Found, Search
+from farfield.growth.search import Effort, Found, Search
 from farfield.randomness import NothingRandom
-from farfield.reading import following, readable
 from farfield.replaced import run_with
+from farfield.trail import following, readable
 
 __all__ = ["Bound", "Certificate", "Growth", "certify_model", "rules"]
 
@@ -200,20 +202,28 @@ def certify_model(
         True
     """
     model = readable(model)
+    _check_arguments(model)
     shape = input_shape_of(model, input_shape)
     where = domain_of(domain, shape)
     reading, outputs = _read(model, where)
     where = replace(where, vocabulary=reading.vocabulary)
-    evaluate = evaluator(model)
+    evaluate, rough = evaluator(model), evaluator(model, torch.float32)
     effort = effort or Effort()
-    search = Search(evaluate, where, effort)
+    search = Search(evaluate, rough, where, effort)
     _check_rows(evaluate, where)
     for node in outputs:
         refine(node)
-    found = search.worst()
+    try:
+        found = search.worst()
+    except IndexError as error:
+        raise SettingsError(
+            f"The model fails at some inputs of the domain: {error}. Limit what is looked up in a "
+            "table with domain, such as domain={0: (0, 8)} for the first number of an input."
+        ) from error
     if all(node.is_bounded for node in outputs):
         tighten(outputs, where, search.seen, effort.cells)
         found = search.found()
+        quadratic.tighten(outputs, found.lower, found.upper, effort.descent)
     bound = _bound(outputs)
     _check(bound, found)
     notes = tuple(reading.notes)
@@ -221,8 +231,9 @@ def certify_model(
         reason = why_bounded(outputs, is_box=where.is_box)
         return Certificate(True, bound, Growth(0.0, (), None), reason, found, where, notes)
     output = worst_output(outputs)
-    escape = search.escape()
-    growth = Growth(max(map(highest_degree, outputs)), route(output), escape)
+    degree = max(map(highest_degree, outputs))
+    escape = search.escape(degree)
+    growth = Growth(degree, route(output), escape)
     reason = why_unbounded(output, reading.nodes)
     if escape is None:
         reason += (
@@ -231,6 +242,22 @@ def certify_model(
         )
     verdict = None if escape is None else False
     return Certificate(verdict, bound, growth, reason, found, where, notes)
+
+
+def _check_arguments(model: nn.Module) -> None:
+    """Refuse models that cannot be called with one tensor.
+
+    Raises:
+        SettingsError: It is one.
+    """
+    try:
+        inspect.signature(model.forward).bind(None)
+    except TypeError as error:
+        raise SettingsError(
+            f"The forward of {type(model).__name__} cannot be called with one tensor ({error}); a "
+            "certificate is of a function of one input. Wrap it in a module that takes one tensor "
+            "and hands on its parts."
+        ) from None
 
 
 def _does_not_run(domain: Domain, error: Exception) -> SettingsError:
@@ -286,7 +313,7 @@ def _read(model: nn.Module, domain: Domain) -> tuple[Reading, list[Node]]:
         if value.ndim == 0 or value.shape[0] != 1:
             raise SettingsError(
                 f"The {name} of forward has shape {tuple(value.shape)} for a batch of one input; "
-                "the batch must stay the first dimension."
+                "the batch must stay the first dimension (squeeze(-1) instead of squeeze())."
             )
         outputs.append(value.node)
     return reading, outputs
@@ -307,7 +334,7 @@ def _check_rows(evaluate: Evaluate, domain: Domain) -> None:
     with torch.no_grad():
         try:
             together = evaluate(x)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError) as error:
             raise _does_not_run(domain, error) from error
         alone = torch.cat([evaluate(row[None]) for row in x]) if len(together) == 3 else None
     if alone is None or not torch.allclose(

@@ -84,19 +84,23 @@ def domain_of(choice: DomainChoice, shape: Sequence[int]) -> Domain:
     if isinstance(choice, Mapping):
         for coordinate, ends in choice.items():
             flat = lower.numel()
-            if not 0 <= coordinate < flat:
+            if not isinstance(coordinate, int) or not 0 <= coordinate < flat:
                 raise SettingsError(
-                    f"The domain names coordinate {coordinate}; one input has {flat}, counted "
+                    f"The domain names coordinate {coordinate!r}; one input has {flat}, counted "
                     "from 0."
                 )
             low, high = _pair(ends)
-            lower.view(-1)[coordinate] = torch.as_tensor(low, dtype=torch.float64)
-            upper.view(-1)[coordinate] = torch.as_tensor(high, dtype=torch.float64)
+            if low.numel() != 1 or high.numel() != 1:
+                raise SettingsError(
+                    f"The domain's limits of coordinate {coordinate} are several numbers; give "
+                    "one pair (lower, upper)."
+                )
+            lower.view(-1)[coordinate] = low.reshape(())
+            upper.view(-1)[coordinate] = high.reshape(())
     else:
         low, high = _pair(choice)
         try:
-            lower = _as_tensor(low).expand(full).clone()
-            upper = _as_tensor(high).expand(full).clone()
+            lower, upper = low.expand(full).clone(), high.expand(full).clone()
         except RuntimeError as error:
             raise SettingsError(
                 f"The domain's limits do not fit inputs of shape {full}; give numbers, or tensors "
@@ -109,17 +113,18 @@ def domain_of(choice: DomainChoice, shape: Sequence[int]) -> Domain:
     return Domain(lower, upper)
 
 
-def _as_tensor(value: float | int | Tensor) -> Tensor:
-    return torch.as_tensor(value).detach().to("cpu", torch.float64)
-
-
-def _pair(ends: object) -> Ends:
+def _pair(ends: object) -> tuple[Tensor, Tensor]:
+    error = SettingsError(
+        "A domain is None (all inputs), a pair (lower, upper) of numbers or tensors, or a "
+        "mapping from coordinates to such pairs; infinity where there is no limit."
+    )
     if not isinstance(ends, tuple | list) or len(ends) != 2:
-        raise SettingsError(
-            "A domain is None (all inputs), a pair (lower, upper) of numbers or tensors, or a "
-            "mapping from coordinates to such pairs."
-        )
-    return ends[0], ends[1]
+        raise error
+    try:
+        low, high = (torch.as_tensor(end).detach().to("cpu", torch.float64) for end in ends)
+    except (TypeError, ValueError, RuntimeError):
+        raise error from None
+    return low, high
 
 
 def input_shape_of(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
@@ -129,6 +134,10 @@ def input_shape_of(model: nn.Module, given: Sequence[int] | None) -> tuple[int, 
         SettingsError: It was not given and cannot be told.
     """
     if given is not None:
+        if isinstance(given, int):
+            raise SettingsError(
+                f"input_shape is {given}; write ({given},), the shape of one input."
+            )
         shape = tuple(given)
         if any(size < 1 for size in shape):
             raise SettingsError(f"input_shape is {shape}; every size must be at least 1.")

@@ -13,20 +13,21 @@ from farfield.replaced import run_with
 Evaluate = Callable[[Tensor], Tensor]
 
 
-def evaluator(model: nn.Module) -> Evaluate:
+def evaluator(model: nn.Module, dtype: torch.dtype = torch.float64) -> Evaluate:
     """The model from (n, *shape) to (n, outputs), its outputs flattened one behind the other.
 
     Args:
-        model: The model; it is copied as it is now, in float64.
+        model: The model; it is copied as it is now.
+        dtype: The precision of the copy and of what it is called with.
 
     Returns:
         The function.
     """
-    state = wide_state(model)
+    state = wide_state(model, dtype)
 
     def evaluate(x: Tensor) -> Tensor:
         values = [
-            value.flatten(1)
+            value.reshape(len(value), -1)
             for _, value in tensors_of(run_with(model, state, x))
             if isinstance(value, Tensor)
         ]
@@ -35,20 +36,21 @@ def evaluator(model: nn.Module) -> Evaluate:
     return evaluate
 
 
-def wide_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers in float64; copies, so that nothing changes the model's own.
+def wide_state(model: nn.Module, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Parameters and buffers in one precision; copies, so that nothing changes the model's own.
 
     Raises:
         SettingsError: One of them holds NaN or infinity.
     """
     state = {}
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        dtype = torch.float64 if value.is_floating_point() else value.dtype
-        state[name] = value.detach().to("cpu", dtype).clone()
-        if isinstance(value, nn.Parameter) and not bool(state[name].isfinite().all()):
+        kept = dtype if value.is_floating_point() else value.dtype
+        state[name] = value.detach().to("cpu", kept).clone()
+        is_parameter = isinstance(value, nn.Parameter)  # a buffer may be a mask of infinities
+        if bool(state[name].isnan().any()) or (is_parameter and bool(state[name].isinf().any())):
             raise SettingsError(
-                f"The parameter {name!r} holds values that are NaN or infinite; a certificate "
-                "needs numbers. Did the training diverge?"
+                f"The {'parameter' if is_parameter else 'buffer'} {name!r} holds values that are "
+                "NaN or infinite; a certificate needs numbers. Did the training diverge?"
             )
     return state
 

@@ -6,7 +6,7 @@ import importlib.util
 import pickle
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -17,8 +17,8 @@ from farfield.errors import DataError, MissingExtraError, SettingsError
 
 # What the user's own code may fail with.
 _FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
+    NameError, OSError, RuntimeError, StopIteration, SyntaxError, SystemExit, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -37,6 +37,24 @@ def build_model(target: str) -> nn.Module:
         SettingsError: The target is not of this form, there is no such file or function, the code
             fails, or what it returns is no module.
     """
+    return load_builder(target)()
+
+
+def load_builder(target: str) -> Callable[[], nn.Module]:
+    """The function of a Python file that makes a model; each call makes another one.
+
+    The file runs, once: it is the user's own.
+
+    Args:
+        target: As of :func:`build_model`.
+
+    Returns:
+        A function without arguments. It raises SettingsError where the user's fails or returns no
+        module.
+
+    Raises:
+        SettingsError: The target is not of this form, or there is no such file or function.
+    """
     path_text, _, name = target.rpartition(":")
     if not path_text or not name.isidentifier():
         raise SettingsError(
@@ -50,16 +68,21 @@ def build_model(target: str) -> nn.Module:
     build = getattr(module, name, None)
     if not callable(build):
         raise SettingsError(f"{path} has no function {name!r} that returns the model.")
-    try:
-        model = build()
-    except _FAILURES as error:
-        raise SettingsError(f"{name}() of {path} failed: {_told(error)}.") from error
-    if not isinstance(model, nn.Module):
-        raise SettingsError(
-            f"{name}() of {path} returned a {type(model).__name__}; it must return a "
-            "torch.nn.Module."
-        )
-    return model
+
+    def built() -> nn.Module:
+        try:
+            model = build()
+        except _FAILURES as error:
+            raise SettingsError(f"{name}() of {path} failed: {_told(error)}.") from error
+        if not isinstance(model, nn.Module):
+            raise SettingsError(
+                f"{name}() of {path} returned a {type(model).__name__}; it must return a "
+                "torch.nn.Module."
+            )
+        return model
+
+    built.__name__ = name
+    return built
 
 
 def _run(path: Path) -> ModuleType:
@@ -132,7 +155,9 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise DataError(
             f"{path} holds a {type(state).__name__} and not a state dict of tensors; save the "
             "weights with torch.save(model.state_dict(), path)."
@@ -142,9 +167,10 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
 
 def _mismatch(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     own = model.state_dict()
+    strange = [name for name in state if name not in own]
     if missing := [name for name in own if name not in state]:
-        return f"{missing[0]!r} is missing"
-    if strange := [name for name in state if name not in own]:
+        return f"{missing[0]!r} is missing" + (f", but it has {strange[0]!r}" if strange else "")
+    if strange:
         return f"the model has no {strange[0]!r}"
     wrong = [name for name in own if own[name].shape != state[name].shape]
     if not wrong:

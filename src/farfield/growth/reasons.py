@@ -50,9 +50,10 @@ def why_bounded(outputs: Sequence[Node], *, is_box: bool) -> str:
         if is_box:
             return "The domain is a box, and a continuous function of a box is bounded."
         return "The output depends on the input through bounded values alone."
+    unique = {_name(node) for node in nodes}
     names = _names(_name(node) for node in nodes)
-    return f"{names} bound{'s' if len(nodes) == 1 else ''} everything after it" + (
-        "." if len(nodes) == 1 else ", each on its branch."
+    return f"{names} bound{'s' if len(unique) == 1 else ''} everything after it" + (
+        "." if len(unique) == 1 else ", each on its branch."
     )
 
 

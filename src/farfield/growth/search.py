@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from farfield.growth.domain import Domain
+from farfield.growth.escape import FINE, RADII, Escape, overflowing, rounding_noise, steepest
 from farfield.growth.evaluate import Evaluate
 
-_RADII = (1e3, 1e6, 1e9, 1e12)
 _CHUNK = 1024
+_OVERFLOWS = 4  # rays that are looked at for growth beyond every power
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Effort:
         cells: Cells of inputs at most, into which networks of few inputs are cut; this is how
             long to tighten the bound rather than to search.
         seed: Of the random numbers; those of PyTorch are left alone.
+        descent: Steps of the multipliers at most, for each end of the interval of an output: how
+            long to tighten the bound of layers one behind the other.
     """
 
     rays: int = 128
@@ -36,6 +38,7 @@ class Effort:
     outputs: int = 4
     cells: int = 30_000
     seed: int = 0
+    descent: int = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,38 +62,18 @@ class Found:
     evaluations: int
 
 
-@dataclass(frozen=True, eq=False)
-class Escape:
-    """A ray on which an output grows.
-
-    Attributes:
-        degree: The output grows like radius^degree between 1e9 and 1e12.
-        slope: ``output / radius^degree``, with the degree rounded to a whole number if it is one.
-        ray: The direction, of length 1.
-        output: The index of the output, counted in the flattened output.
-        radii: Radii.
-        values: The output at these radii.
-    """
-
-    degree: float
-    slope: float
-    ray: Tensor
-    output: int
-    radii: tuple[float, ...]
-    values: tuple[float, ...]
-
-
 class Search:
     """A search for large outputs; it only tells what it found.
 
     Args:
         evaluate: The model, (n, *shape) -> (n, outputs), in float64.
+        rough: The same in float32.
         domain: Where to search.
         effort: How long.
     """
 
-    def __init__(self, evaluate: Evaluate, domain: Domain, effort: Effort) -> None:
-        self._evaluate = evaluate
+    def __init__(self, evaluate: Evaluate, rough: Evaluate, domain: Domain, effort: Effort) -> None:
+        self._evaluate, self._rough = evaluate, rough
         self._domain = domain
         self._effort = effort
         self._vocabulary = domain.vocabulary
@@ -129,52 +112,46 @@ class Search:
         assert self._upper is not None
         return self._lower, self._upper
 
-    def escape(self) -> Escape | None:
-        """A ray on which an output grows without an end in sight, if one is found."""
+    def escape(self, degree: float) -> Escape | None:
+        """A ray on which an output grows without an end in sight, if one is found.
+
+        Args:
+            degree: No output grows faster than |x|^degree.
+        """
         free = self._domain.lower.isinf() | self._domain.upper.isinf()
         if self._vocabulary or not bool(free.any()):
             return None
-        base = torch.where(free, 0.0, self._domain.clamp(torch.zeros_like(self._domain.lower)))
+        base = self._domain.clamp(torch.zeros_like(self._domain.lower))
         rays = self._directions(4 * self._effort.starts)
         rays = self._climb_rays(rays, base)
-        outputs = torch.stack([self._values(base + radius * rays) for radius in _RADII])
-        sizes = outputs.abs()
-        ratio = (sizes[3] / sizes[2].clamp(min=1e-300)).log10() / 3.0
-        earlier = (sizes[2] / sizes[1].clamp(min=1e-300)).log10() / 3.0
-        overflow = outputs[3].isinf() | outputs[3].isnan()
-        overflow &= outputs[0].isfinite() | outputs[0].isinf()
-        overflow &= sizes[1] > sizes[0]
-        grows = (ratio > 0.05) & (earlier > 0.05) & (sizes[3] > 2 * sizes[2])
-        if bool((overflow & outputs[3].isinf()).any()):
-            row, output = _first(overflow & outputs[3].isinf(), sizes[0])
-            return self._told(rays[row], output, math.inf, outputs[:, row, output], math.nan)
-        if not bool(grows.any()):
-            return None
-        top = float(ratio[grows].max())
-        best = grows & (ratio > top - 0.05)
-        row, output = _first(best, sizes[3])
-        degree = float(ratio[row, output])
-        whole = round(degree)
-        degree = float(whole) if abs(degree - whole) < 1e-3 else degree
-        slope = float(outputs[3, row, output]) / _RADII[3] ** degree
-        return self._told(rays[row], output, degree, outputs[:, row, output], slope)
+        outputs = torch.stack([self._values(base + radius * rays) for radius in RADII])
+        for row in outputs[-1].isinf().any(1).nonzero().flatten()[:_OVERFLOWS].tolist():
+            radii = torch.tensor(FINE, dtype=torch.float64)
+            along = self._values(base + _rows(radii, base[None]) * rays[row])
+            if (found := overflowing(rays[row], along, degree)) is not None:
+                return found
+        return steepest(rays, outputs, self._noise(base + RADII[-1] * rays), degree)
 
-    def _told(
-        self, ray: Tensor, output: int, degree: float, values: Tensor, slope: float
-    ) -> Escape:
-        return Escape(degree, slope, ray, output, _RADII, tuple(values.tolist()))
+    def _noise(self, x: Tensor) -> Tensor:
+        """What rounding can make of outputs that are 0: (m,)."""
+        rounded = x.float()
+        try:
+            with torch.no_grad():
+                rough = torch.cat([self._rough(part) for part in rounded.split(_CHUNK)])
+        except RuntimeError:  # the model insists on float64
+            return torch.zeros((), dtype=torch.float64)
+        return rounding_noise(self._values(rounded.double()), rough.double())
 
     def _climb_rays(self, rays: Tensor, base: Tensor) -> Tensor:
         """Turn rays so that an output at radius 1e6 grows."""
-        radius, size = _RADII[1], 0.3
+        radius, size = RADII[1], 0.3
         best = self._values(base + radius * rays)
         goals = best.abs().nan_to_num(0.0, 0.0, 0.0).argmax(1)
         score = best.abs().gather(1, goals[:, None])[:, 0]
         for _ in range(self._effort.steps):
-            x = rays.clone().requires_grad_()
-            with torch.enable_grad():
-                values = self._evaluate(base + radius * x).gather(1, goals[:, None])
-                slope = _gradient(values.abs().sum(), x)
+            slope = self._slope(
+                lambda x: self._evaluate(base + radius * x).gather(1, goals[:, None]).abs(), rays
+            )
             if slope is None:
                 break
             slope = self._allowed(slope)
@@ -213,10 +190,7 @@ class Search:
         score = self._goal(self._look(x), goal, sign)
         step = torch.full((len(x),), 0.3, dtype=torch.float64)
         for _ in range(self._effort.steps):
-            here = x.clone().requires_grad_()
-            with torch.enable_grad():
-                values = self._goal(self._evaluate(here), goal, sign)
-                slope = _gradient(values.sum(), here)
+            slope = self._slope(lambda u: self._goal(self._evaluate(u), goal, sign), x)
             if slope is None:
                 return
             size = x.flatten(1).norm(dim=1).clamp(min=1e-3) * step
@@ -227,10 +201,27 @@ class Search:
             score = torch.where(better, found, score)
             step = torch.where(better, step * 1.3, step * 0.5)
 
+    def _slope(self, function: Evaluate, x: Tensor) -> Tensor | None:
+        """The gradient, with 0 where it is no number; nothing if the function is flat everywhere.
+
+        A random direction where a step of the model has no derivative, or changes in place what
+        its derivative needs.
+        """
+        here = x.clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                value = function(here).sum()
+            if not value.requires_grad:
+                return None
+            (found,) = torch.autograd.grad(value, here, allow_unused=True)
+        except RuntimeError:
+            return torch.randn(x.shape, dtype=x.dtype, generator=self._generator)
+        return None if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+
     def _near(self, x: Tensor) -> Tensor:
         """Inputs beyond the largest radius drawn back to it."""
         size = x.flatten(1).norm(dim=1)
-        shrink = (_RADII[-1] / size.clamp(min=1e-300)).clamp(max=1.0)
+        shrink = (RADII[-1] / size.clamp(min=1e-300)).clamp(max=1.0)
         return self._domain.clamp(torch.where(_rows(shrink < 1, x), x * _rows(shrink, x), x))
 
     def _goal(self, values: Tensor, goal: Tensor, sign: Tensor) -> Tensor:
@@ -328,20 +319,6 @@ class Search:
         return values
 
 
-def _gradient(value: Tensor, x: Tensor) -> Tensor | None:
-    """The gradient, with 0 where it is no number; nothing if the function is flat everywhere."""
-    if not value.requires_grad:
-        return None
-    found: Sequence[Tensor | None] = torch.autograd.grad(value, x, allow_unused=True)
-    return None if found[0] is None else found[0].nan_to_num(0.0, 0.0, 0.0)
-
-
 def _rows(values: Tensor, like: Tensor) -> Tensor:
     """One number for each row, to be combined with rows of any shape."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _first(mask: Tensor, size: Tensor) -> tuple[int, int]:
-    """Where the mask is set and the size is largest."""
-    best = int(torch.where(mask, size.nan_to_num(0.0), -1.0).argmax())
-    return best // mask.shape[1], best % mask.shape[1]

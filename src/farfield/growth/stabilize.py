@@ -76,7 +76,7 @@ def stabilize(model: nn.Module, where: NormAt = "first") -> nn.Module:
 def _insert(model: nn.Module, name: str) -> None:
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    norm = NORMS["layer"](layer.out_features).to(layer.weight.device, layer.weight.dtype)
+    norm = NORMS["layer"](layer.out_features, True).to(layer.weight.device, layer.weight.dtype)
     path, _, own = name.rpartition(".")
     parent = model.get_submodule(path)
     if type(parent) is nn.Sequential and own.isdigit():

@@ -17,8 +17,8 @@ from farfield.infinite.outputs import OutputChoice, check_features, check_rows, 
 from farfield.infinite.sums import added_vectors
 from farfield.infinite.variances import VarianceChoice, measured, parameter_variances
 from farfield.kernel import check_batches
-from farfield.reading import readable
 from farfield.replaced import run_with
+from farfield.trail import readable
 
 _RANDOM_OR_TIED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 

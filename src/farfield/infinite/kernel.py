@@ -20,7 +20,7 @@ from farfield.infinite.pairs import Program
 from farfield.infinite.reader import Reader
 from farfield.infinite.variances import VarianceChoice, parameter_variances
 from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
-from farfield.reading import readable
+from farfield.trail import readable
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
 
@@ -39,6 +39,12 @@ class KernelOf:
 
     limit: InfiniteWidth
     name: str
+    concurrent = True
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the kernel comes from, in words."""
+        return {"kernel": self.name, **self.limit.origin}
 
     def __call__(self, x1: Tensor, x2: Tensor) -> Tiles:
         """The tiles of two blocks of inputs."""
@@ -82,6 +88,15 @@ class InfiniteWidth:
     def model(self) -> nn.Module:
         """The model that is read."""
         return self._model
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The model and how it is read, in words; the variances show in the kernel's values."""
+        return {
+            "model": repr(self._model),
+            "parameterization": str(self._arguments[3]),
+            "output": str(self._arguments[5]),
+        }
 
     def reading(self) -> Reading:
         """A fresh reading of the model, with the variances of its parameters."""

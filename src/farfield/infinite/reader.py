@@ -22,8 +22,8 @@ from farfield.infinite.limit_tensor import (
 )
 from farfield.infinite.outputs import OutputChoice, check_rows, outputs_of
 from farfield.randomness import NothingRandom
-from farfield.reading import following, has_asked_for_a_shape, readable
 from farfield.replaced import replaced
+from farfield.trail import following, has_asked_for_a_shape, readable
 
 Variances = tuple[dict[int, Variance], dict[int, Variance]]
 

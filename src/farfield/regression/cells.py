@@ -33,7 +33,8 @@ from farfield.infinite.laws import Data, Mixed, Pointwise, Squares, gaussian_of
 from farfield.infinite.limit_tensor import RULES, LimitTensor, Reading, input_tensor
 from farfield.infinite.pairs import Rows
 from farfield.infinite.reader import copied_buffers
-from farfield.reading import AbstractTensor, Rule, RuleTable, following
+from farfield.reading import AbstractTensor, Rule, RuleTable
+from farfield.trail import following
 
 
 @dataclass(frozen=True, eq=False)

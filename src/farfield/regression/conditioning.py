@@ -16,6 +16,7 @@ SINGULAR = 10.0
 """An eigenvalue below this many roundings of the largest one is not told from 0."""
 
 _FEWEST_DIGITS = 1e-4  # the relative error from which there is a warning
+_LARGEST_SQUARED = 1e150  # eigenvalues are squared on the way
 _LARGEST_DENSE = 2000  # rows of which all eigenvalues are computed for a message
 
 
@@ -41,7 +42,7 @@ def factorise_safely(
         ConditioningWarning: Predictions have fewer than 4 digits that are certain.
     """
     rounding = float(torch.finfo(dtype).eps)
-    if not np.isfinite(matrix.diagonal()).all():
+    if not float(matrix.diagonal().max()) * len(matrix) < _LARGEST_SQUARED:
         raise _not_finite(len(matrix), dtype)
     factor = factorise(matrix, ridge)
     if not isinstance(factor, Factor):
@@ -76,8 +77,9 @@ def factorise_safely(
 
 def _not_finite(points: int, dtype: torch.dtype) -> RangeError:
     return RangeError(
-        f"The kernel of the {points} training points is not finite: it grows beyond the range of "
-        f"{dtype}. Scale the inputs down, or put a norm into the network."
+        f"The kernel of the {points} training points is not finite, or too large to be computed "
+        f"with: it grows beyond the range of {dtype}. Scale the inputs down, or put a norm into "
+        "the network."
     )
 
 

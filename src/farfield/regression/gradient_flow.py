@@ -229,10 +229,11 @@ class GradientFlow:
         return self._modes.coefficients(np.stack(learned))
 
     def _after_steps(self, steps: int, step_size: float) -> np.ndarray:
-        if steps < 0 or not 0.0 < step_size < math.inf:
+        whole = isinstance(steps, int) and steps >= 0
+        if not whole or not 0.0 < step_size < math.inf:
             raise SettingsError(
-                f"There are {steps} steps of size {step_size}; the number must be at least 0 and "
-                "the size positive and finite."
+                f"There are {steps} steps of size {step_size}; the number must be a whole one of "
+                "at least 0 and the size positive and finite."
             )
         rate = self._rate()
         if rate is None:
@@ -329,6 +330,8 @@ def _learned(span: float, values: np.ndarray) -> np.ndarray:
 def _times(time: float | int | Sequence[float | int] | Tensor) -> list[float]:
     values = time.flatten().tolist() if isinstance(time, Tensor) else time
     times = [float(t) for t in (values if isinstance(values, Sequence) else [values])]
+    if not times:
+        raise SettingsError("There are no times; give at least one.")
     for value in times:
         if not value >= 0.0:
             raise SettingsError(f"A time is {value}; times must be at least 0.")

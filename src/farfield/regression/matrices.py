@@ -25,6 +25,7 @@ def check_points(x: Tensor, y: Tensor) -> Tensor:
         SettingsError: No points, or another number of targets than of inputs.
         DataError: A target is NaN or infinite.
     """
+    _check_tensor(y, "targets")
     if len(x) == 0:
         raise SettingsError("There are no training points; at least one is needed.")
     if y.ndim not in (1, 2) or len(y) != len(x):
@@ -56,6 +57,7 @@ def check_inputs(x: Tensor, train: Tensor | None = None) -> None:
     Raises:
         SettingsError: Not a batch of real, finite numbers, or other features than in training.
     """
+    _check_tensor(x, "inputs")
     if train is not None and x.shape[1:] != train.shape[1:]:
         raise SettingsError(
             f"The new inputs have shape {tuple(x.shape)}; with the features of the training "
@@ -71,6 +73,15 @@ def check_inputs(x: Tensor, train: Tensor | None = None) -> None:
         raise SettingsError(
             f"{bad} of the {x.numel()} numbers of the inputs are NaN or infinite; remove or fill "
             "those rows."
+        )
+
+
+def _check_tensor(values: object, name: str) -> None:
+    """Refuse arrays and lists with a sentence."""
+    if not isinstance(values, Tensor):
+        raise SettingsError(
+            f"The {name} are a {type(values).__name__}; they must be a torch.Tensor "
+            "(torch.as_tensor(values))."
         )
 
 

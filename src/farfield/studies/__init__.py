@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield.studies import (
+        abalone,
         certificate,
+        diagnosis,
+        dispersion,
+        dynamics,
         faces,
         heatmaps,
         paper,
+        placements,
         protein,
         regression,
         rotated,
@@ -22,13 +27,19 @@ if TYPE_CHECKING:
         theorems,
         toy,
         transformer,
+        variance,
     )
 
 __all__ = [
+    "abalone",
     "certificate",
+    "diagnosis",
+    "dispersion",
+    "dynamics",
     "faces",
     "heatmaps",
     "paper",
+    "placements",
     "protein",
     "regression",
     "rotated",
@@ -36,6 +47,7 @@ __all__ = [
     "theorems",
     "toy",
     "transformer",
+    "variance",
 ]
 
 

@@ -57,8 +57,33 @@ CATALOGUE = (
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), as Table 2",
     ),
     Entry(
+        "abalone",
+        "ages of infant abalone, learned from grown ones: a group shift on a small table",
+        "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025), as Table 2",
+    ),
+    Entry(
+        "placements",
+        "which norm, where, how deep, how wide: what extrapolates best over five tasks",
+        "beyond Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
+    ),
+    Entry(
         "paper",
-        "the first five at once, with one table of claims, published and found",
+        "all of these at once, with one table of claims and a page for each item",
         "Just One Layer Norm Guarantees Stable Extrapolation (NeurIPS 2025)",
+    ),
+    Entry(
+        "dispersion",
+        "how random the tangent kernel is, by depth, variance and LayerNorm, beside the theory",
+        "Neural Tangent Kernel Beyond the Infinite-Width Limit (ICML 2022)",
+    ),
+    Entry(
+        "dynamics",
+        "the tangent kernel of 20-layer networks while they learn digits, by phase",
+        "Neural Tangent Kernel Beyond the Infinite-Width Limit (ICML 2022), section 4",
+    ),
+    Entry(
+        "variance",
+        "how much trained networks differ over initialisations, in theory and by ensembles",
+        "Analyzing Finite Neural Networks: Can We Trust NTK Theory? (MSML 2021)",
     ),
 )

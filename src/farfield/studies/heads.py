@@ -11,18 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 
-from farfield.errors import DataError, SettingsError, TrainingError
-from farfield.studies import heads_story
-from farfield.studies.devices import resolve_device
-from farfield.studies.progress import Steps
-from farfield.studies.statistics import scores, spread
+from farfield.errors import DataError, SettingsError
+from farfield.growth import Certificate
+from farfield.studies import heads_claims, heads_fit, heads_story
+from farfield.studies.claims import Claim
 from farfield.studies.story import Story
-from farfield.studies.variants import Variant, check_scale, draw, variants
+from farfield.studies.variants import Variant, check_scale, variants
 from farfield.studies.workspace import Workspace
-from farfield.training import Fleet, TrainingSettings, train
+from farfield.training import TrainingSettings
 
 FEWEST = 10
 
@@ -121,6 +119,8 @@ class Framing:
         notes: What was found in the data, and how the images were given to the backbone.
         source: Papers and data to cite.
         published: Published R2, as text, by (head, domain).
+        table: What the paper calls the table.
+        figure: What it calls the figure.
     """
 
     title: str
@@ -129,6 +129,8 @@ class Framing:
     notes: tuple[str, ...]
     source: str
     published: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    table: str = heads_claims.TABLE
+    figure: str = heads_claims.FIGURE
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +144,7 @@ class Result:
             the largest absolute prediction.
         predictions: For each head, seed and test image: domain, group, position, target,
             prediction and mean cosine similarity to the training features.
+        certificates: For each head what is proven of the one of seed 0 over all features.
         record: Settings, data, versions and machine.
         framing: Title, sources and published numbers.
     """
@@ -150,8 +153,13 @@ class Result:
     counts: tuple[int, int, int]
     metrics: pd.DataFrame
     predictions: pd.DataFrame
+    certificates: Mapping[str, Certificate]
     record: Mapping[str, object]
     framing: Framing
+
+    def claims(self) -> tuple[Claim, ...]:
+        """The paper's claims beside what was found."""
+        return heads_claims.claims(self)
 
     def story(self) -> Story:
         """The report's content."""
@@ -206,147 +214,38 @@ def split(target: np.ndarray, group: np.ndarray, settings: Settings) -> Rows:
     return rows
 
 
-def similarity(
-    features: Float[np.ndarray, "n d"], train: Int[np.ndarray, " n_train"]
-) -> Float[np.ndarray, " n"]:
-    """Mean cosine of the angles between an image's features and those of the training images.
-
-    Args:
-        features: A row for each image.
-        train: The training images.
-
-    Returns:
-        For each image the mean of ``z . z' / (|z| |z'|)`` over the training images z'.
-    """
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / np.where(length > 0, length, 1.0)
-    found: np.ndarray = unit @ unit[train].mean(axis=0, dtype=np.float64)
-    return found
-
-
-def fit(
+def study(
     bank: Bank,
     rows: Rows,
     settings: Settings,
     workspace: Workspace,
+    framing: Framing,
     progress: bool,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train all heads, those of a kind at once, and score them in domain and out of it.
+) -> Result:
+    """Train, score and certify all heads: what every study of heads ends with.
 
     Args:
         bank: Features, target and groups.
         rows: The split.
         settings: The settings.
         workspace: Keeps the progress.
+        framing: How it is presented.
         progress: Whether to show a progress bar.
 
     Returns:
-        Metrics and predictions; see :class:`Result`.
+        The result.
 
     Raises:
         TrainingError: A loss or a prediction that is not finite.
     """
-    device = resolve_device(settings.device)
-    features, target, restore = _scaled(bank, rows, settings)
-    near = similarity(bank.features, rows.train)
-    x, y = (torch.from_numpy(a[rows.train]).to(device) for a in (features, target))
-    tested = np.concatenate([rows.test, rows.outside])
-    seeds = settings.seeds
-    metrics, predictions = pd.DataFrame(), pd.DataFrame()
-    compared = settings.compared()
-    with Steps(settings.epochs * len(compared), progress) as steps:
-        for variant in compared:
-            fleet = Fleet(
-                [_draw(variant, x.shape[1], settings, s).to(device) for s in range(seeds)]
-            )
-            train(
-                fleet,
-                x.expand(seeds, *x.shape),
-                y.expand(seeds, *y.shape),
-                settings.training(variant),
-                checkpoint=workspace.checkpoint(variant.key),
-                on_epoch=steps.stage(f"{variant.label}: {seeds} heads", settings.epochs),
-            )
-            outputs = fleet.predict(torch.from_numpy(features[tested]))[..., 0]
-            values = restore(outputs.cpu().double().numpy())
-            if not np.isfinite(values).all():
-                raise TrainingError(
-                    f"The head {variant.label!r} predicts numbers that are not finite; lower the "
-                    "learning rate."
-                )
-            told = _predictions(bank, rows, variant, near, values)
-            metrics = pd.concat([metrics, _metrics(variant, told)], ignore_index=True)
-            predictions = pd.concat([predictions, told], ignore_index=True)
-            workspace.save(metrics, predictions)
-    return metrics, predictions
-
-
-def _draw(variant: Variant, inputs: int, settings: Settings, seed: int) -> torch.nn.Module:
-    return draw(
-        variant,
-        inputs,
-        settings.hidden,
-        1,
-        activation=settings.activation,
-        weight_var=settings.weight_var,
-        bias_var=settings.bias_var,
-        seed=seed,
+    metrics, predictions, certificates = heads_fit.fit(bank, rows, settings, workspace, progress)
+    workspace.finish()
+    return Result(
+        settings=settings,
+        counts=(len(rows.train), len(rows.test), len(rows.outside)),
+        metrics=metrics,
+        predictions=predictions,
+        certificates=certificates,
+        record=workspace.record,
+        framing=framing,
     )
-
-
-class _Affine:
-    """Turns standardised targets back."""
-
-    def __init__(self, shift: float, unit: float) -> None:
-        self.shift, self.unit = shift, unit
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        return values * self.unit + self.shift
-
-
-def _scaled(bank: Bank, rows: Rows, settings: Settings) -> tuple[np.ndarray, np.ndarray, _Affine]:
-    features = bank.features
-    if settings.standardise_inputs:
-        unit = spread(features[rows.train].astype(np.float64))
-        unit[unit == 0] = 1.0
-        features = (features - features[rows.train].mean(axis=0, dtype=np.float64)) / unit
-    own = bank.target[rows.train]
-    turned = _Affine(float(own.mean()), float(spread(own)))
-    if not settings.standardise_target:
-        turned = _Affine(0.0, 1.0)
-    target = (bank.target - turned.shift) / turned.unit
-    return features.astype(np.float32), target.astype(np.float32)[:, None], turned
-
-
-def _predictions(
-    bank: Bank, rows: Rows, variant: Variant, near: np.ndarray, values: np.ndarray
-) -> pd.DataFrame:
-    tested = np.concatenate([rows.test, rows.outside])
-    seeds = len(values)
-    domain = np.repeat(["in", "out"], [len(rows.test), len(rows.outside)])
-    return pd.DataFrame(
-        {
-            "variant": variant.key,
-            "seed": np.repeat(np.arange(seeds), len(tested)),
-            "domain": np.tile(domain, seeds),
-            "group": np.tile(bank.group[tested].astype(str), seeds),
-            "row": np.tile(tested, seeds),
-            "target": np.tile(bank.target[tested], seeds),
-            "prediction": values.ravel(),
-            "similarity": np.tile(near[tested], seeds),
-        }
-    )
-
-
-def _metrics(variant: Variant, predictions: pd.DataFrame) -> pd.DataFrame:
-    rows = [
-        {
-            "variant": variant.key,
-            "seed": seed,
-            "domain": domain,
-            "rows": len(own),
-            **scores(own["target"].to_numpy(), own["prediction"].to_numpy()),
-        }
-        for (seed, domain), own in predictions.groupby(["seed", "domain"])
-    ]
-    return pd.DataFrame(rows)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import tabular_figures
+from farfield.studies.certified import certificates_table
+from farfield.studies.claims import claims_table
 from farfield.studies.statistics import mean
 from farfield.studies.story import Figure, Story, Table
 from farfield.studies.tabular_story import DOMAINS, METRICS
@@ -38,7 +40,12 @@ def story(result: Result) -> Story:
             f"{held}, and does one LayerNorm help?"
         ),
         answer=verdict(result.metrics, names),
-        tables=(_table(result, names), _details(result, names)),
+        tables=(
+            _table(result, names),
+            claims_table(result.claims(), "The paper's claims."),
+            _certificates(result, names),
+            _details(result, names),
+        ),
         figures=_figures(result, names),
         remarks=framing.notes,
         notes=(
@@ -85,6 +92,19 @@ def _table(result: Result, names: dict[str, str]) -> Table:
         f"R2 and mean absolute error of {result.framing.target}: mean and 95 % confidence "
         f"interval over {result.settings.seeds} seeds.",
         pd.DataFrame(columns, index=pd.Index(names.values(), name="head")),
+    )
+
+
+def _certificates(result: Result, names: dict[str, str]) -> Table:
+    first = result.predictions.query("seed == 0")
+    largest = first["prediction"].abs().groupby(first["variant"]).max()
+    return certificates_table(
+        f"Certificates of the trained head of seed 0 of each kind, over all features: "
+        f"{result.framing.target}. Found by a search over features, and on the test images.",
+        result.certificates,
+        names,
+        {"largest on the test images": [f"{largest[key]:.3g}" for key in names]},
+        rows="head",
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NORMED = {"standard": (), "first": (0,), "last": (1,), "every": (0, 1)}
 """Hidden layers with LayerNorm, counted from 0, by variant."""
 
+FIGURE, RECURSION = "Fig. 2", "Prop. E.2"
+
 _CLOSED = 1e-12  # relative; the kernel's own accuracy is a few 1e-14 (docs/infinite.md)
 _SETTLED = 1e-3  # relative change of Theta(x, far) over the last decade
 _ORDERS = 100.0  # "orders of magnitude"
@@ -100,7 +102,7 @@ def _size(result: Result) -> Claim:
     limit = exact["standard"] / exact.drop("standard").max()
     far = result.settings.far
     return Claim(
-        "Fig. 2, scale",
+        f"{FIGURE}, scale",
         "The kernel of the standard network is orders of magnitude larger.",
         "orders of magnitude",
         f"Theta({far:g}, {far:g}) is {ratio:.0f} times that with LayerNorm (exact: {limit:.0f})",
@@ -116,7 +118,7 @@ def _corners(result: Result) -> Claim:
         at = own[own["x"] == far].set_index("other")["value"]
         values.append((float(at[-far]), float(at[0.0])))
     return Claim(
-        "Fig. 2, corners",
+        f"{FIGURE}, corners",
         "The standard network's kernel is light in the corners of opposite inputs.",
         "lighter corners",
         f"Theta({far:g}, -{far:g}) = {values[1][0]:.3g}, Theta({far:g}, 0) = {values[1][1]:.3g} "
@@ -136,7 +138,7 @@ def _chessboard(result: Result) -> Claim:
         parts.append(f"{same:.2f} / {opposite:.2f}")
         smallest = min(smallest, same / opposite)
     return Claim(
-        "Fig. 2, chessboard",
+        f"{FIGURE}, chessboard",
         "With LayerNorm the kernel follows the signs of both inputs.",
         "a chessboard",
         f"mean where signs are equal / opposite: {', '.join(parts)}",
@@ -157,7 +159,7 @@ def _saturation(result: Result) -> Claim:
             changes.append(abs(value[-1] / value[-2] - 1.0))
     settings = result.settings
     return Claim(
-        "Fig. 2, saturation",
+        f"{FIGURE}, saturation",
         "With LayerNorm the kernel settles as the input grows; without, it goes on growing.",
         "saturates",
         f"Theta(x, {settings.far:g}) up to x = {settings.farthest:.0e}: last change at most "
@@ -173,7 +175,7 @@ def _closed_forms(result: Result) -> Claim:
     corner = table.query("network == 'Standard'")["exact"].tolist()
     first = largest_relu_ntk(2, 0, float(bias_var))
     return Claim(
-        "Prop. E.2 at the corners",
+        f"{RECURSION}, corners",
         "The recursion of the infinite-width kernel has a closed form.",
         f"no LayerNorm {relu_ntk(far, far, 2, (), bias_var):.6g} and "
         f"{relu_ntk(far, -far, 2, (), bias_var):.5g}; LayerNorm first {first:g}",
@@ -188,7 +190,7 @@ def _convergence(result: Result) -> Claim:
     power, settings = slope(result), result.settings
     finite = result.metrics.query("width > 0").groupby("width")["relative_error"].mean()
     return Claim(
-        "Convergence",
+        f"{FIGURE}, convergence",
         "The kernel of a random network tends to that of infinite width.",
         "1 / sqrt(width)",
         f"relative error {finite.iloc[0]:.2g} at width {settings.widths[0]}, "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farfield.studies.palette import HEAT, STROKES, TRUTH
+from farfield.studies.palette import HEAT, STROKES, TRUTH, plain_number
 from farfield.studies.statistics import mean
 from farfield.studies.variants import Variant
 
@@ -96,7 +96,7 @@ def convergence(figure: Figure, *, metrics: pd.DataFrame, compared: tuple[Varian
     axes.minorticks_off()
     axes.set_xlabel("width of both hidden layers")
     axes.set_ylabel("relative error of the kernel")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
 
 
 def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) -> None:
@@ -122,21 +122,17 @@ def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) 
                 label=f"{variant.label}, {kernel}",
             )
     panels[0].set_yscale("log")
-    panels[1].set_ylim(0.0, 1.8 * float(panels[1].get_ylim()[1]))
+    panels[1].set_ylim(0.0, 1.2 * float(panels[1].get_ylim()[1]))
     for axes in panels:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         axes.set_xticks(_DECADES[(low <= _DECADES) & (high >= _DECADES)])
-        axes.xaxis.set_major_formatter(_plain)
+        axes.xaxis.set_major_formatter(plain_number)
         axes.minorticks_off()
         axes.set_xlabel("x")
-        axes.legend(fontsize=8)
-    panels[0].yaxis.set_major_formatter(_plain)
+    panels[0].yaxis.set_major_formatter(plain_number)
     panels[0].set_ylabel(f"Theta(x, {frame['other'].iloc[0]:g})")
-
-
-def _plain(value: float, position: float | int = 0.0) -> str:
-    return f"{value:g}"  # the report's fonts set no formulas
+    figure.legend(loc="outside lower center", ncols=2)
 
 
 def _ones_twos_fives(low: float, high: float) -> tuple[list[float], list[str]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import heatmaps_figures
-from farfield.studies.claims import claims_frame
-from farfield.studies.heatmaps_claims import closed_forms, slope
+from farfield.studies.claims import claims_table
+from farfield.studies.heatmaps_claims import FIGURE, RECURSION, closed_forms, slope
 from farfield.studies.story import Figure, Story, Table
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     settings, claims = result.settings, result.claims()
-    kept = sum(claim.agrees for claim in claims)
+    kept = sum(bool(claim.agrees) for claim in claims)
     first, last = settings.widths[0], settings.widths[-1]
     errors = result.metrics.query("width > 0").groupby("width")["relative_error"].mean()
     return Story(
@@ -47,12 +47,14 @@ def story(result: Result) -> Story:
                 "|K - Theta| / |Theta| in Frobenius norms: mean and 95 % confidence interval over "
                 f"{settings.seeds} seeds.",
                 result.errors().rename_axis(columns=None),
+                item=FIGURE,
             ),
-            Table("The paper's claims.", claims_frame(claims), prose=True),
+            claims_table(claims, "The paper's claims."),
             Table(
                 "Two corners of the square: the exact kernel of ff.infinite_width, the closed "
                 f"form, and networks of width {first} ({settings.seeds} seeds).",
                 _corners(result),
+                item=RECURSION,
             ),
         ),
         figures=_figures(result),
@@ -104,6 +106,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
                 compared=compared,
             ),
             size=(10.0, 5.8),
+            item=FIGURE,
         ),
         Figure(
             "convergence",
@@ -112,6 +115,8 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             functools.partial(
                 heatmaps_figures.convergence, metrics=result.metrics, compared=compared
             ),
+            size=(7.2, 4.6),
+            item=FIGURE,
         ),
         Figure(
             "rays",
@@ -121,6 +126,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
             functools.partial(
                 heatmaps_figures.rays, frame=values[values["part"] == "ray"], compared=compared
             ),
-            size=(9.0, 4.0),
+            size=(9.0, 5.0),
+            item=FIGURE,
         ),
     )

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from farfield.studies.palette import SHADE, STROKES, TRUTH
+from farfield.studies.palette import SHADE, STROKES, TRUTH, plain_number
 
 MOST_POINTS = 1000
 """Rows that are drawn at most."""
@@ -47,7 +47,7 @@ def predictions(figure: Figure, *, frame: pd.DataFrame, target: str) -> None:
     axes.set_ylabel(target)
     if shown["distance"].max() > 50 * max(float(shown["distance"].median()), 1e-3):
         axes.set_xscale("symlog", linthresh=1.0)
-        axes.xaxis.set_major_formatter(_plain)
+        axes.xaxis.set_major_formatter(plain_number)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
@@ -119,7 +119,7 @@ def bound(figure: Figure, *, sizes: Mapping[str, tuple[float, bool]], unit: str)
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(numticks=8))
-    axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_major_formatter(plain_number)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(places, list(shown))
     axes.set_ylim(-0.6, len(shown) - 0.4)
@@ -129,7 +129,3 @@ def bound(figure: Figure, *, sizes: Mapping[str, tuple[float, bool]], unit: str)
 
 def _rounded(value: float) -> str:
     return f"{value:,.0f}" if 100.0 <= value < 1e7 else f"{value:.3g}"
-
-
-def _plain(value: float, position: float | int = 0.0) -> str:
-    return f"{value:g}"  # the report's fonts set no formulas

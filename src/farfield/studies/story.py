@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
+SUMMARY = "summary"
+
+
 @dataclass(frozen=True)
 class Table:
     """A table to read.
@@ -21,12 +24,15 @@ class Table:
         frame: Its cells, as they shall be printed; the index names the rows.
         prose: Whether its cells are sentences, which may be broken into lines.
         links: Where each row's name leads, by its number; addresses relative to the page.
+        item: The item of the paper that it belongs to, for studies of several: empty for what
+            belongs to all of them, :data:`SUMMARY` for what sums them up.
     """
 
     caption: str
     frame: pd.DataFrame
     prose: bool = False
     links: Mapping[int, str] = field(default_factory=dict)
+    item: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,14 @@ class Figure:
         caption: What it shows, with units and the meaning of bands.
         draw: Draws on an empty matplotlib figure, in the style of the report.
         size: Width and height in inches.
+        item: As of :class:`Table`.
     """
 
     name: str
     caption: str
     draw: Callable[[Canvas], None]
     size: tuple[float, float] = (7.2, 4.0)
+    item: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Story:
         notes: How it was done.
         source: The paper and the data, for citing.
         rerun: The command that gives these results.
+        parent: Address of the page that leads to this one, relative to it, if there is one.
     """
 
     title: str
@@ -72,6 +81,7 @@ class Story:
     notes: tuple[str, ...]
     source: str
     rerun: str
+    parent: str = ""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from farfield.data import (
 )
 from farfield.errors import DataError, SettingsError
 from farfield.studies import tabular_figures, tabular_story
+from farfield.studies.claims import Claim
 from farfield.studies.devices import resolve_device
 from farfield.studies.progress import Steps
 from farfield.studies.story import Story
@@ -49,6 +50,7 @@ class Framing:
         source: Papers and data to cite; the table if empty.
         published: Published R2, as text, by (model, domain).
         settings: The published experiment's settings, to tell in what these differ.
+        claims: Compares a result with a paper.
     """
 
     study: str = "extrapolate"
@@ -56,6 +58,7 @@ class Framing:
     source: str = ""
     published: Mapping[tuple[str, str], str] = field(default_factory=dict)
     settings: Settings | None = None
+    claims: Callable[[Result], tuple[Claim, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,10 @@ class Result:
         """Mean and 95 % confidence interval over seeds of every metric, a row for each model."""
         return tabular_story.summary(self)
 
+    def claims(self) -> tuple[Claim, ...]:
+        """A paper's claims beside what was found, if there is a paper."""
+        return () if self.framing.claims is None else self.framing.claims(self)
+
     def story(self) -> Story:
         """The report's content."""
         return tabular_story.story(self)
@@ -241,7 +248,7 @@ def run(
         ignore=settings.ignore,
         not_features=[settings.group_column] if settings.group_column else [],
     )
-    domains = _domains(prepared, settings)
+    domains = domains_of(prepared, settings)
     _require_varied_target(prepared, domains, settings)
     tabular_figures.require_smoother()
     if settings.xgboost:
@@ -291,7 +298,19 @@ def run(
     )
 
 
-def _domains(prepared: Prepared, settings: Settings) -> Domains:
+def domains_of(prepared: Prepared, settings: Settings) -> Domains:
+    """The rows on both sides of the split that the settings ask for.
+
+    Args:
+        prepared: The table.
+        settings: A threshold, or groups to hold out.
+
+    Returns:
+        Both sides.
+
+    Raises:
+        DataError: The table does not suit the split.
+    """
     if settings.group_column is not None:
         return split_by_group(prepared, settings.group_column, settings.hold_out)
     assert settings.split_column is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import tabular_figures
+from farfield.studies.claims import claims_frame
 from farfield.studies.statistics import mean
 from farfield.studies.story import Figure, Story, Table
 from farfield.studies.verdict import verdict
@@ -138,6 +139,9 @@ def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
         )
         for title in (DOMAINS["out"], DOMAINS["in"])
     ]
+    claims = result.claims()
+    if claims:
+        details.append(Table("The paper's claims.", claims_frame(claims), prose=True))
     if result.framing.published:
         return (_beside_published(result, names), *details)
     short = ["R2, in domain", "R2, out of domain", "largest |prediction|, out of domain"]

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from farfield.studies.palette import SERIES
+from farfield.studies.palette import SERIES, plain_number
 from farfield.studies.theorem_bounds import DATA
 
 _FORMS = {
@@ -72,9 +72,5 @@ def _logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(numticks=8))
-        axis.set_major_formatter(_plain)
+        axis.set_major_formatter(plain_number)
     axes.minorticks_off()
-
-
-def _plain(value: float, position: float | int = 0.0) -> str:
-    return f"{value:g}"  # the report's fonts set no formulas

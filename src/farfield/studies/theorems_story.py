@@ -14,9 +14,9 @@ from farfield.studies import (
     theorem_growth,
     theorems_figures,
 )
-from farfield.studies.claims import claims_frame
+from farfield.studies.claims import claims_frame, claims_table, counted
 from farfield.studies.measured import by_case
-from farfield.studies.story import Figure, Story, Table
+from farfield.studies.story import SUMMARY, Figure, Story, Table
 
 if TYPE_CHECKING:
     from farfield.studies.theorems import Result
@@ -32,32 +32,36 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     claims = result.claims()
-    kept = [claim for claim in claims if claim.agrees]
-    against = ", ".join(claim.item for claim in claims if not claim.agrees)
-    frame = claims_frame(claims)
     return Story(
         title="The theorems of the paper as experiments",
         question="What do the theorems say in numbers, and do the numbers agree?",
-        answer=f"{len(kept)} of {len(claims)} claims agree with what was computed"
-        + (f"; not: {against}." if against else "."),
+        answer=counted(claims),
         tables=(
-            Table("Agreement.", frame[["ours", "agree"]], prose=True),
-            Table("Each claim in full.", frame, prose=True),
+            Table(
+                "Agreement.",
+                claims_frame(claims)[["ours", "agree"]],
+                prose=True,
+                item=SUMMARY,
+            ),
+            claims_table(claims, "Each claim in full."),
             Table(
                 "Theorem 3.2: C, proven over all inputs, by depth and place of LayerNorm (ReLU, "
                 "sigma_b squared = 0.01).",
                 theorem_constants.largest_table(result.of(theorem_constants.LARGEST)),
+                item=theorem_constants.LARGEST,
             ),
             Table(
                 "Theorem 3.3: two hidden layers of ReLU, LayerNorm first. The forms are explained "
                 "in docs/regression.md; C M / (lambda n) is no bound.",
                 theorem_bounds.table(result.of(theorem_bounds.ITEM)),
+                item=theorem_bounds.ITEM,
             ),
             Table(
                 "Theorem C.1: relative variation of Theta(x, x) over inputs of all sizes, and of "
                 "Theta(x, x') over pairs of equal soft-cosine. The last two networks do not begin "
                 "with Linear and LayerNorm.",
                 _scientific(by_case(result.of(theorem_constants.CONSTANT))).rename_axis("network"),
+                item=theorem_constants.CONSTANT,
             ),
             Table(
                 "Activations: degree of Theta(x, x) in |x| from 100 to 1000, by the place of "
@@ -65,11 +69,13 @@ def story(result: Result) -> Story:
                 by_case(result.of(theorem_constants.ACTIVATIONS))
                 .map(lambda value: f"{abs(round(value, 4)):.4g}")
                 .rename_axis(index="activation", columns=None),
+                item="Section C",
             ),
             Table(
                 "Proposition 3.4: x squared, learned without LayerNorm, then the same function by "
                 "networks with LayerNorm and two constant channels of 1 / eps and -1 / eps.",
                 theorem_bypass.table(result.of(theorem_bypass.ITEM)),
+                item=theorem_bypass.ITEM,
             ),
         ),
         figures=_figures(result),
@@ -108,6 +114,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
                 label="|f(x)|",
             ),
             size=(6.0, 3.8),
+            item=theorem_growth.ITEM,
         ),
         Figure(
             "bounds",
@@ -117,6 +124,7 @@ def _figures(result: Result) -> tuple[Figure, ...]:
                 theorems_figures.bounds, frame=by_case(result.of(theorem_bounds.ITEM))
             ),
             size=(9.0, 4.0),
+            item=theorem_bounds.ITEM,
         ),
         Figure(
             "bypass",
@@ -129,5 +137,6 @@ def _figures(result: Result) -> tuple[Figure, ...]:
                 label="|f(x)|",
             ),
             size=(7.2, 4.2),
+            item=theorem_bypass.ITEM,
         ),
     )

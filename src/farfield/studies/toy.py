@@ -36,7 +36,7 @@ _GRID = 501
 _WIDE = 10.0  # times the training interval, for what theory says
 _WIDE_GRID = 241
 
-QUICK = {"seeds": 2, "epochs": 300}
+QUICK = {"seeds": 3, "epochs": 300}
 """Settings of a first look."""
 
 

@@ -13,6 +13,13 @@ from farfield.studies.variants import NORM_NAMES
 if TYPE_CHECKING:
     from farfield.studies.toy import Result
 
+_FIGURES = {
+    ("layer", "relu"): "Fig. 1",
+    ("layer", "gelu"): "Fig. 5 (GELU)",
+    ("layer", "silu"): "Fig. 5 (SiLU)",
+    ("batch", "relu"): "Fig. 6",
+}
+
 SETTLED = 0.1
 """A norm is said to stop the growth if, while the distance doubles, the predictions of all
 networks with it change less than this part of the standard network's change."""
@@ -29,11 +36,27 @@ def claims(result: Result) -> tuple[Claim, ...]:
     """
     found = [_growth(result)]
     constants = theory_table(result)
+    settings = result.settings
+    item = figure(settings.norm, settings.activation)
     if "proven" in constants:
-        found.append(_proven(constants, NORM_NAMES[result.settings.norm]))
+        found.append(_proven(item, constants, NORM_NAMES[settings.norm]))
     if "certificate" in constants:
-        found.append(_exact(result, constants))
+        found.append(_exact(item, result, constants))
     return tuple(found)
+
+
+def figure(norm: str, activation: str) -> str:
+    """The paper's figure of a norm and an activation.
+
+    Args:
+        norm: The norm.
+        activation: The activation.
+
+    Returns:
+        Its name; that of the first with what is other than there, if the paper has none.
+    """
+    own = f"As Fig. 1 ({activation}, {NORM_NAMES[norm]})"
+    return _FIGURES.get((norm, activation), own)
 
 
 def theory_table(result: Result) -> pd.DataFrame:
@@ -56,7 +79,7 @@ def _growth(result: Result) -> Claim:
     stops = bool((normed.max(axis=1) < SETTLED * standard).all())
     batch = result.settings.norm == "batch"
     return Claim(
-        "Figs. 1, 5, 6",
+        figure(result.settings.norm, result.settings.activation),
         f"{norm} {'does not prevent' if batch else 'prevents'} predictions from growing outside "
         "the training interval.",
         "a figure",
@@ -68,7 +91,7 @@ def _growth(result: Result) -> Claim:
     )
 
 
-def _proven(constants: pd.DataFrame, norm: str) -> Claim:
+def _proven(item: str, constants: pd.DataFrame, norm: str) -> Claim:
     certified = constants.dropna(subset="proven")
     is_standard = certified.index.get_level_values("variant") == "standard"
     normed, standard = certified[~is_standard], certified[is_standard]
@@ -80,7 +103,7 @@ def _proven(constants: pd.DataFrame, norm: str) -> Claim:
         ratio = kept["proven"] / kept["largest_found"]
         ours += f", bound / largest found {ratio.min():.2g} to {ratio.max():.2g}"
     return Claim(
-        "Fig. 1, trained networks",
+        f"{item}, trained networks",
         f"A trained network with {norm} is {'not ' if batch else ''}bounded for every input.",
         "(for infinite width)",
         f"{ours}; {int(np.isinf(standard['proven']).sum())} of {len(standard)} standard networks "
@@ -90,7 +113,7 @@ def _proven(constants: pd.DataFrame, norm: str) -> Claim:
     )
 
 
-def _exact(result: Result, constants: pd.DataFrame) -> Claim:
+def _exact(item: str, result: Result, constants: pd.DataFrame) -> Claim:
     exact = result.theory[result.theory["quantity"] == "exact"]
     largest = exact.assign(value=exact["value"].abs()).groupby(["function", "variant"])["value"]
     table = constants.dropna(subset="certificate").assign(largest=largest.max())
@@ -101,7 +124,7 @@ def _exact(result: Result, constants: pd.DataFrame) -> Claim:
     held = bool((normed["largest"] <= normed["certificate"]).all())
     grow = int(np.isinf(standard[ends]).any(axis=1).sum())
     return Claim(
-        "Fig. 1, infinite width",
+        f"{item}, infinite width",
         "At infinite width the prediction settles with LayerNorm, within the bound, and grows "
         "without it.",
         "theorems 3.1, 3.3",

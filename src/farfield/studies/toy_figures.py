@@ -14,6 +14,8 @@ from farfield.studies.palette import BAND, SHADE, STROKES, TRUTH
 from farfield.studies.statistics import mean
 from farfield.studies.variants import Variant
 
+_TRAINED = ", trained"
+
 
 def predictions(
     figure: Figure,
@@ -98,7 +100,10 @@ def theory(
     for panel in axes.flat:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+    # By columns: the networks, then what theory says.
+    ordered = sorted(found, key=lambda label: not label.endswith(_TRAINED))
+    handles = [found[label] for label in ordered]
+    figure.legend(handles, ordered, loc="outside lower center", ncols=3)
 
 
 def _bounds(axes: Axes, constants: Mapping[Hashable, float], end: float) -> None:
@@ -136,7 +141,7 @@ def _trained(axes: Axes, frame: pd.DataFrame, variant: Variant) -> None:
     middle = np.array([m.value for m in means])
     half = np.nan_to_num(np.array([m.half_width for m in means]))
     colour = STROKES[variant.key].colour
-    axes.plot(table.index, middle, color=colour, label=f"{variant.label}, trained")
+    axes.plot(table.index, middle, color=colour, label=f"{variant.label}{_TRAINED}")
     axes.fill_between(table.index, middle - half, middle + half, color=colour, alpha=0.25, lw=0)
 
 

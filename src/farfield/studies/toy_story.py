@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import toy_figures
-from farfield.studies.claims import claims_frame
+from farfield.studies.claims import claims_table
 from farfield.studies.statistics import mean
 from farfield.studies.story import Figure, Story, Table
 from farfield.studies.toy_claims import SETTLED, theory_table
@@ -91,7 +91,7 @@ def story(result: Result) -> Story:
 
 
 def _theory_tables(result: Result) -> tuple[Table, ...]:
-    claims = Table("The paper's claims.", claims_frame(result.claims()), prose=True)
+    claims = claims_table(result.claims(), "The paper's claims.")
     if result.theory.empty:
         return (claims,)
     constants = theory_table(result)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import transformer_figures
+from farfield.studies.certified import certificates_table
 from farfield.studies.claims import Claim
 from farfield.studies.decoder import VARIANTS
 from farfield.studies.statistics import Mean, mean
@@ -138,25 +139,10 @@ def _measured(result: Result) -> Table:
 
 
 def _certificates(result: Result) -> Table:
-    rows = []
-    for key in VARIANTS:
-        cert = result.certificates[key]
-        proven = (
-            f"|output| at most {cert.bound.largest:.3g}"
-            if cert.bounded
-            else f"no faster than |x|^{cert.growth.degree:.3g}"
-        )
-        found = f"{cert.worst_found.value:.3g}"
-        if cert.growth.slope is not None:
-            found = f"{cert.growth.slope:.3g} |x| on a ray"
-        rows.append((cert.verdict, proven, found))
-    return Table(
+    return certificates_table(
         "Certificates over all stretches of numbers, of the trained networks of seed 0.",
-        pd.DataFrame(
-            rows,
-            columns=["verdict", "proven", "largest found"],
-            index=pd.Index(VARIANTS.values(), name="network"),
-        ),
+        result.certificates,
+        VARIANTS,
     )
 
 

@@ -16,19 +16,23 @@ NORM_NAMES = {"layer": "LayerNorm", "rms": "RMSNorm", "batch": "BatchNorm"}
 
 @dataclass(frozen=True)
 class Variant:
-    """A place of the norm in an MLP.
+    """A norm and its place in an MLP.
 
     Attributes:
         key: Short name, used in tables of results.
         label: Name for readers.
         norm: The norm, or ``None`` for the standard network.
         norm_at: The hidden layers that have it.
+        before_activation: Whether it stands before or after the activation.
+        affine: Whether it ends with a trained gain (and bias).
     """
 
     key: str
     label: str
     norm: str | None
     norm_at: NormAt
+    before_activation: bool = True
+    affine: bool = True
 
 
 def variants(norm: str, depth: int) -> tuple[Variant, ...]:
@@ -96,7 +100,7 @@ def draw(
     """One network of a variant, drawn by :func:`farfield.gaussian_init_` from a seed.
 
     Args:
-        variant: Where the norm stands.
+        variant: The norm and where it stands.
         in_features: Number of inputs.
         hidden: Hidden widths.
         out_features: Number of outputs.
@@ -115,6 +119,8 @@ def draw(
         activation=activation,
         norm=variant.norm,
         norm_at=variant.norm_at,
+        norm_before_activation=variant.before_activation,
+        norm_affine=variant.affine,
     )
     generator = torch.Generator().manual_seed(seed)
     gaussian_init_(network, weight_var, bias_var, generator)

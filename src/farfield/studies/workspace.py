@@ -26,6 +26,7 @@ PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 CERTIFICATE = "certificate.json"
+DIAGNOSIS = "diagnosis.json"
 PREDICTED = "predictions.csv"
 LIMITS = "limits.csv"
 THEORY = "theory.csv"
@@ -35,6 +36,7 @@ _OWN_FILES = (
     PREDICTIONS,
     REPORT,
     CERTIFICATE,
+    DIAGNOSIS,
     PREDICTED,
     LIMITS,
     THEORY,

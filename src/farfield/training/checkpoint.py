@@ -41,14 +41,14 @@ class State:
 
     Attributes:
         epoch: Epochs done.
-        optimizer: Adam with its moments.
+        optimizer: Adam with its moments, or gradient descent with its momentum.
         losses: The loss of each network (column) in each epoch (row); those not done are 0. One
             tensor from the start: small ones kept from each step would scatter over the heap,
             which then grows with every step.
     """
 
     epoch: int
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     losses: Tensor
 
 

@@ -1,4 +1,4 @@
-"""Train a fleet: batched Adam on mean squared error, resumable at any epoch."""
+"""Train a fleet: batched Adam or gradient descent on squared errors, resumable at any epoch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ class TrainingSettings:
 
     Attributes:
         epochs: Passes over the data.
-        learning_rate: Adam's step size.
+        learning_rate: The step size.
         batch_size: Rows in a batch; ``None`` takes all rows (full batch).
+        momentum: ``None`` trains by Adam; a number by gradient descent with this momentum, by
+            which linear models tend to the same solution as by gradient flow.
     """
 
     epochs: int = 2500
     learning_rate: float = 1e-3
     batch_size: int | None = None
+    momentum: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -43,6 +46,10 @@ class TrainingSettings:
         if self.batch_size is not None and self.batch_size < 1:
             raise SettingsError(
                 f"batch_size is {self.batch_size}; it must be at least 1, or None for all rows."
+            )
+        if self.momentum is not None and not 0.0 <= self.momentum < 1.0:
+            raise SettingsError(
+                f"momentum is {self.momentum}; it must be from 0 to below 1, or None for Adam."
             )
 
 
@@ -71,10 +78,11 @@ def train(
     """Train every network of a fleet on its own data, in place.
 
     Minimises, for each network on its own, the mean over rows and outputs of
-    ``(f(x) - y)**2`` by Adam with PyTorch's other defaults. The numbers are those of training
-    each network alone with ``torch.optim.Adam`` from the same weights on the same batches, up
-    to rounding. Full batches run in tiles of rows that fit the cache, whose gradients add up;
-    with BatchNorm, which couples the rows, a batch is one tile.
+    ``(f(x) - y)**2`` by Adam with PyTorch's other defaults, or by gradient descent with momentum.
+    The numbers are those of training each network alone with ``torch.optim.Adam`` or
+    ``torch.optim.SGD`` from the same weights on the same batches, up to rounding.
+    Full batches run in tiles of rows that fit the cache, whose gradients add up; with BatchNorm,
+    which couples the rows, a batch is one tile.
 
     Args:
         fleet: The networks.
@@ -112,9 +120,7 @@ def train(
     x, y = (tensor.to(fleet.device, fleet.dtype) for tensor in (x, y))
     for tensor in fleet.parameters.values():
         tensor.requires_grad_(False)
-    optimizer = torch.optim.Adam(
-        list(fleet.parameters.values()), lr=settings.learning_rate, fused=True
-    )
+    optimizer = _optimizer(settings, list(fleet.parameters.values()))
     state = State(0, optimizer, x.new_zeros(settings.epochs, fleet.size))
     mark = checkpoints.fingerprint(fleet, x, y, settings, seeds) if checkpoint is not None else ""
     if checkpoint is not None and checkpoint.path.exists():
@@ -155,6 +161,13 @@ def batch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> list[Int[Te
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
     return list(torch.randperm(rows, generator=generator).split(batch_size))
+
+
+def _optimizer(settings: TrainingSettings, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    rate = settings.learning_rate
+    if settings.momentum is None:
+        return torch.optim.Adam(parameters, lr=rate, fused=True)
+    return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, fused=True)
 
 
 def _keep_freed_memory() -> None:

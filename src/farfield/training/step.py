@@ -1,4 +1,4 @@
-"""One step of Adam for a whole fleet."""
+"""One step of an optimiser for a whole fleet."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from farfield.training.program import Gradient, trace_gradient
 
 
 class Step:
-    """A step of Adam on a batch; keeps a traced gradient for each shape of tile.
+    """A step on a batch; keeps a traced gradient for each shape of tile.
 
     Args:
         fleet: The networks, changed by each step.
-        optimizer: Adam on the fleet's parameters.
+        optimizer: Adam or gradient descent on the fleet's parameters.
     """
 
-    def __init__(self, fleet: Fleet, optimizer: torch.optim.Adam) -> None:
+    def __init__(self, fleet: Fleet, optimizer: torch.optim.Optimizer) -> None:
         self._fleet = fleet
         self._optimizer = optimizer
         self._programs: dict[tuple[object, ...], Gradient] = {}

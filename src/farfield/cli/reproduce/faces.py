@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from farfield.cli.arguments import scale, set_threads
-from farfield.cli.options import RUNS, Device, Epochs, Out, Overwrite, Quick, Resume, Seeds, Threads
+from farfield.cli.options import (
+    RUNS,
+    Backbone,
+    Cache,
+    Device,
+    Epochs,
+    Out,
+    Overwrite,
+    Quick,
+    Resume,
+    Seeds,
+    Threads,
+)
 from farfield.cli.printing import finish
 
 
@@ -16,17 +28,8 @@ def faces(
     data: Annotated[
         Path, typer.Option("--data", help="Your folder of UTKFace, or its archive (zip, tar.gz).")
     ],
-    backbone: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of a vision model of transformers [default: microsoft/resnet-18].",
-            show_default=False,
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder for features [default: the user's cache].", show_default=False),
-    ] = None,
+    backbone: Backbone = None,
+    cache: Cache = None,
     quick: Quick = False,
     seeds: Seeds = None,
     epochs: Epochs = None,

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from farfield.cli.arguments import scale, set_threads
-from farfield.cli.options import RUNS, Device, Epochs, Out, Overwrite, Quick, Resume, Seeds, Threads
+from farfield.cli.options import (
+    RUNS,
+    Cache,
+    Device,
+    Epochs,
+    Out,
+    Overwrite,
+    Quick,
+    Resume,
+    Seeds,
+    Threads,
+)
 from farfield.cli.printing import finish
 
 
@@ -21,10 +32,7 @@ def rotated(
         ),
     ] = None,
     hold_out: Annotated[str, typer.Option(help="The class that is out of domain.")] = "bag",
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder for features [default: the user's cache].", show_default=False),
-    ] = None,
+    cache: Cache = None,
     quick: Quick = False,
     seeds: Seeds = None,
     epochs: Epochs = None,

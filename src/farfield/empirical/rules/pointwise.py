@@ -42,7 +42,7 @@ def div(case: Case) -> Factor | None:
 def where(case: Case) -> Factor | None:
     """``left where condition, else right``."""
     condition: Tensor = case.node._saved_condition
-    chosen = condition if case.position == 1 else ~condition
+    chosen = condition if case.position == 0 else ~condition  # it is no input of the node
     return _times(case, chosen.to(case.signal.dtype))
 
 

@@ -100,6 +100,11 @@ def softplus(x: BoundTensor, beta: float | int = 1.0, threshold: float | int = 2
     PyTorch goes over to the identity at threshold / beta, with a jump of at most
     log(1 + exp(-threshold)) / beta.
     """
+    if beta <= 0 or threshold < 0:
+        raise RULES.unsupported(
+            f"softplus with beta={beta} and threshold={threshold}",
+            "A positive beta and a threshold of at least 0 have a rule.",
+        )
     b, jump = float(beta), math.log1p(math.exp(-float(threshold))) / float(beta)
     curve = Curve(
         "softplus", functools.partial(F.softplus, beta=beta, threshold=threshold), 0.0, _INF,

@@ -24,6 +24,10 @@ def add(a: Operand, b: Operand, *, alpha: float | int = 1.0) -> BoundTensor:
     if not isinstance(a, BoundTensor):
         a, b = b, a
     assert isinstance(a, BoundTensor)
+    if _is_truth(a) and _is_truth(b):
+        raise RULES.unsupported(
+            "a sum of truth values", "It is no sum; write .float() behind each."
+        )
     if not isinstance(b, BoundTensor):
         return a.affine("add", lambda u: u, offset=constant(b), terms=2)
     return a.affine("add", lambda u, v: u + v, others=[b], terms=2, kind="add")
@@ -132,13 +136,15 @@ def _ends(x: Operand) -> tuple[Tensor, Tensor, Tensor]:
     return value, value, torch.zeros_like(value)
 
 
-@RULES.register(torch.where, torch.Tensor.where)
+@RULES.register(torch.Tensor.where)
+def where_method(a: Operand, condition: BoundTensor | Tensor, b: Operand) -> BoundTensor:
+    """``a.where(condition, b)``: the method has the condition second."""
+    return where(condition, a, b)
+
+
+@RULES.register(torch.where)
 def where(condition: BoundTensor | Tensor, a: Operand, b: Operand) -> BoundTensor:
     """A choice: known where the condition is, anything between both where it is not."""
-    if not isinstance(condition, Tensor):  # x.where(condition, other)
-        raise RULES.unsupported("where without a condition")
-    if isinstance(a, Tensor) and isinstance(condition, BoundTensor) and a.dtype == torch.bool:
-        condition, a = a, condition
     sides = [side for side in (a, b) if isinstance(side, BoundTensor)]
     first = sides[0] if sides else condition
     assert isinstance(first, BoundTensor)
@@ -165,17 +171,44 @@ def masked_fill(x: BoundTensor, mask: Tensor, value: float | int | Tensor) -> Bo
 @RULES.register(
     torch.gt, torch.Tensor.gt, torch.Tensor.__gt__, torch.ge, torch.Tensor.ge,
     torch.Tensor.__ge__, torch.lt, torch.Tensor.lt, torch.Tensor.__lt__, torch.le,
-    torch.Tensor.le, torch.Tensor.__le__,
+    torch.Tensor.le, torch.Tensor.__le__, torch.eq, torch.Tensor.eq, torch.Tensor.__eq__,
+    torch.ne, torch.Tensor.ne, torch.Tensor.__ne__, torch.logical_and, torch.Tensor.logical_and,
+    torch.logical_or, torch.Tensor.logical_or, torch.logical_xor, torch.Tensor.logical_xor,
 )  # fmt: skip
 def compare(a: Operand, b: Operand) -> BoundTensor:
-    """A comparison: 0 or 1."""
+    """A truth value: 0 or 1."""
     if not isinstance(a, BoundTensor):
         a, b = b, a
     assert isinstance(a, BoundTensor)
     shape = torch.broadcast_shapes(tuple(a.shape), tuple(_ends(b)[0].shape))
     zero = torch.zeros(shape, dtype=torch.float64)
     others = [b] if isinstance(b, BoundTensor) else []
-    return a.hull("comparison", zero, zero + 1, 0.0, others)
+    return a.hull("comparison", zero, zero + 1, 0.0, others, dtype=torch.bool)
+
+
+@RULES.register(
+    torch.Tensor.__and__, torch.Tensor.__rand__, torch.bitwise_and, torch.Tensor.bitwise_and,
+    torch.Tensor.__or__, torch.Tensor.__ror__, torch.bitwise_or, torch.Tensor.bitwise_or,
+    torch.Tensor.__xor__, torch.Tensor.__rxor__, torch.bitwise_xor, torch.Tensor.bitwise_xor,
+)  # fmt: skip
+def both_or_one(a: Operand, b: Operand) -> BoundTensor:
+    """Two truth values combined to one."""
+    if not (_is_truth(a) and _is_truth(b)):
+        raise RULES.unsupported("a function of single bits", "Truth values have a rule.")
+    return compare(a, b)
+
+
+@RULES.register(
+    torch.Tensor.__invert__, torch.bitwise_not, torch.Tensor.bitwise_not, torch.logical_not,
+    torch.Tensor.logical_not,
+)  # fmt: skip
+def negated(x: BoundTensor) -> BoundTensor:
+    """The opposite of a truth value."""
+    return both_or_one(x, True)
+
+
+def _is_truth(x: Operand) -> bool:
+    return isinstance(x, bool) or (isinstance(x, Tensor) and x.dtype == torch.bool)
 
 
 @RULES.refuse(torch.Tensor.__bool__, torch.Tensor.item, torch.Tensor.__float__,

@@ -14,6 +14,7 @@ from farfield.growth.graph import Free
 from farfield.growth.intervals import rounding, tidy
 from farfield.growth.rules.arithmetic import neg
 from farfield.growth.rules.linear import linear
+from farfield.growth.rules.shapes import WHOLE
 
 
 @RULES.register(F.softmax, torch.softmax, torch.Tensor.softmax)
@@ -145,8 +146,8 @@ def _allowed(mask: Tensor) -> Tensor:
 
 @RULES.register(F.multi_head_attention_forward)
 def multi_head_attention(
-    query: BoundTensor,
-    key: BoundTensor,
+    query: Tensor,
+    key: Tensor,
     value: BoundTensor,
     embed_dim_to_check: int,
     num_heads: int,
@@ -211,7 +212,8 @@ def multi_head_attention(
         batch, heads_shown = int(value.shape[1]), [] if average_attn_weights else [num_heads]
         shape = [batch, *heads_shown, int(query.shape[0]), int(value.shape[0])]
         zero = torch.zeros(shape, dtype=torch.float64)
-        weights = query.hull("attention weights", zero, zero + 1, 0.0, [key], simplex=True)
+        others = [x for x in (query, key) if isinstance(x, BoundTensor)]
+        weights = value.hull("attention weights", zero, zero + 1, 0.0, others, simplex=True)
     return out, weights
 
 
@@ -230,7 +232,10 @@ def embedding(
     if max_norm is not None:
         raise RULES.unsupported("embedding with max_norm", "It changes the table as it is used.")
     table = constant(weight)
-    if isinstance(tokens.node.step, Free) and tokens.node.step.is_input:
+    node = tokens.node
+    if node.place.operation == WHOLE:
+        (node,) = node.parents
+    if isinstance(node.step, Free) and node.step.is_input:
         tokens.reading.vocabulary = min(tokens.reading.vocabulary or len(table), len(table))
     shape = (*tokens.shape, table.shape[-1])
     return tokens.hull("embedding", table.amin(0).expand(shape), table.amax(0).expand(shape), 0.0)

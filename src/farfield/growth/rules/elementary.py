@@ -125,6 +125,8 @@ def power(x: BoundTensor, exponent: float | int | Tensor) -> BoundTensor:
     """A power: whole ones of anything, others of what is known to be positive."""
     if isinstance(exponent, BoundTensor) or not isinstance(x, BoundTensor):
         raise RULES.unsupported("pow with an exponent computed from the input", "A number is fine.")
+    if isinstance(exponent, Tensor) and exponent.numel() != 1:
+        raise RULES.unsupported("pow with several exponents", "One number is fine.")
     p = float(exponent)
     if p == 0.5:
         return sqrt(x)
@@ -138,7 +140,7 @@ def power(x: BoundTensor, exponent: float | int | Tensor) -> BoundTensor:
     degree = int(p)
     if degree in (0, 1):
         one = torch.ones_like(x.node.lower)
-        return x.hull("pow", one, one, 0.0) if degree == 0 else x
+        return x.hull("pow", one, one, 0.0) if degree == 0 else x.affine("pow", lambda u: u)
 
     def bend(a: Tensor, b: Tensor) -> Tensor:
         return degree * (degree - 1) * torch.maximum(a.abs(), b.abs()) ** (degree - 2)

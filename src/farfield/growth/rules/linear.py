@@ -12,7 +12,7 @@ from farfield.errors import SettingsError
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 from farfield.growth.dual import refine
 from farfield.growth.intervals import product, rounding, tidy
-from farfield.reading import current_module
+from farfield.trail import current_module
 
 
 def split(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> BoundTensor:
 
     terms = x.node.lower.numel()
     minus = part("minus") if len(rest) == 1 else None
-    return x.affine("einsum", part("plus"), minus, terms=terms, kind="linear")
+    return x.affine("einsum", part("plus"), minus, terms=terms, kind="linear", is_view=not rest)
 
 
 def _both(a: BoundTensor, b: BoundTensor) -> BoundTensor:

@@ -11,6 +11,8 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 
+WHOLE = "whole numbers"  # what they are called in the graph
+
 # Each takes one tensor first, moves its entries or sums them with weights of at least 0, and
 # neither repeats nor mixes them by anything that depends on their values.
 _MOVING: tuple[Callable[..., Any], ...] = (
@@ -39,7 +41,8 @@ _SUMMING: tuple[Callable[..., Any], ...] = (
 _VIEWS = {
     "reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose",
     "movedim", "swapaxes", "swapdims", "t", "T", "mT", "expand", "broadcast_to", "expand_as",
-    "__getitem__", "narrow", "select", "diagonal", "__get__", "unfold",
+    "__getitem__", "narrow", "select", "diagonal", "__get__", "unfold", "pixel_shuffle",
+    "pixel_unshuffle",
 }  # fmt: skip
 
 
@@ -54,7 +57,11 @@ def _register(function: Callable[..., Any], *, summing: bool) -> None:
             raise RULES.unsupported(
                 f"{name} with an index or option that depends on the input", "Constants are fine."
             )
-        options.pop("dtype", None)
+        dtype = options.pop("dtype", None)
+        if dtype is not None and not dtype.is_floating_point:
+            raise RULES.unsupported(f"{name} with dtype={dtype}", "Sum first, then cut off.")
+        if (options.get("divisor_override") or 1) < 0:
+            raise RULES.unsupported(f"{name} with a negative divisor", "A positive one has a rule.")
         plain = tuple(_shape_of(argument) for argument in args)
 
         def move(u: Tensor) -> Tensor:
@@ -62,7 +69,8 @@ def _register(function: Callable[..., Any], *, summing: bool) -> None:
             return moved
 
         terms = x.node.lower.numel() if summing else 1
-        return x.affine(name, move, terms=terms, is_view=name in _VIEWS)
+        kept = torch.float64 if summing else x.dtype
+        return x.affine(name, move, terms=terms, is_view=name in _VIEWS, dtype=kept)
 
 
 def _depends(values: Any) -> bool:
@@ -83,18 +91,72 @@ for _function in _SUMMING:
     _register(_function, summing=True)
 
 
-@RULES.register(
-    torch.Tensor.contiguous, torch.Tensor.to, torch.Tensor.float, torch.Tensor.double,
-    torch.Tensor.type_as, torch.Tensor.detach, torch.detach, torch.Tensor.cpu,
-    torch.Tensor.type,
-)  # fmt: skip
+@RULES.register(torch.Tensor.contiguous, torch.Tensor.detach, torch.detach, torch.Tensor.cpu)
 def same(x: BoundTensor, *args: object, **options: object) -> BoundTensor:
-    """The same values: certificates are about real numbers, whatever the precision.
-
-    Whether it is a copy depends on the precision, so that it counts as a view.
-    """
+    """The same values, which count as a view: whether it is a copy is not known here."""
     x.reading.viewed.add(x.node.index)
-    return BoundTensor(x.node, x.reading, is_view=True)
+    return BoundTensor(x.node, x.reading, x.dtype, is_view=True)
+
+
+@RULES.register(
+    torch.Tensor.to, torch.Tensor.type, torch.Tensor.type_as, torch.Tensor.float,
+    torch.Tensor.double, torch.Tensor.half, torch.Tensor.bfloat16,
+)  # fmt: skip
+def converted(x: BoundTensor, *args: object, **options: object) -> BoundTensor:
+    """The same values in another precision: certificates are about real numbers.
+
+    What is converted to whole numbers is cut off, and to truth values compared with 0.
+    """
+    asked = next((d for v in (*args, *options.values()) if (d := _dtype_of(v)) is not None), None)
+    if asked is None and len(args) + len(options) == 0:  # x.float() and so on
+        asked = torch.float64
+    if asked is None:  # x.to(device)
+        return same(x)
+    if asked == torch.bool:
+        zero = torch.zeros_like(x.node.lower)
+        return x.hull("comparison", zero, zero + 1, 0.0, dtype=torch.bool)
+    if asked.is_floating_point:
+        x.reading.viewed.add(x.node.index)
+        return BoundTensor(x.node, x.reading, is_view=True)
+    if asked.is_complex:
+        raise RULES.unsupported("complex numbers", "Their parts may be kept as real numbers.")
+    return whole(x, asked)
+
+
+@RULES.register(torch.Tensor.long)
+def long(x: BoundTensor) -> BoundTensor:
+    """Cut off to whole numbers."""
+    return whole(x, torch.int64)
+
+
+@RULES.register(torch.Tensor.int)
+def integer(x: BoundTensor) -> BoundTensor:
+    """Cut off to whole numbers."""
+    return whole(x, torch.int32)
+
+
+@RULES.register(torch.Tensor.bool)
+def truth(x: BoundTensor) -> BoundTensor:
+    """Whether a value is not 0."""
+    return converted(x, torch.bool)
+
+
+def whole(x: BoundTensor, dtype: torch.dtype) -> BoundTensor:
+    """Values cut off to whole numbers; what does not fit the type can become any number."""
+    least, most = float(torch.iinfo(dtype).min), float(torch.iinfo(dtype).max)
+    fits = (x.node.lower >= least) & (x.node.upper <= most)
+    lower = torch.where(fits, x.node.lower.trunc(), -torch.inf)
+    upper = torch.where(fits, x.node.upper.trunc(), torch.inf)
+    return x.hull(WHOLE, lower, upper, x.highest_degree)
+
+
+def _dtype_of(value: object) -> torch.dtype | None:
+    """The type of number that an argument asks for, if it does."""
+    if isinstance(value, str) and value.startswith("torch."):  # x.type("torch.LongTensor")
+        raise RULES.unsupported(f"a conversion to {value!r}", "x.to(torch.int64) has a rule.")
+    if isinstance(value, Tensor):
+        return value.dtype
+    return value if isinstance(value, torch.dtype) else None
 
 
 @RULES.register(torch.Tensor.clone, torch.clone)
@@ -151,7 +213,9 @@ def _together(
         ],
         dim,
     )
-    return bound[0].affine(name, join, offset=offset, others=bound[1:], terms=1)
+    truth = all(x.dtype == torch.bool for x in tensors)
+    dtype = torch.bool if truth else torch.float64
+    return bound[0].affine(name, join, offset=offset, others=bound[1:], terms=1, dtype=dtype)
 
 
 def _register_parts(function: Callable[..., Any]) -> None:
@@ -164,7 +228,9 @@ def _register_parts(function: Callable[..., Any]) -> None:
         def part(index: int) -> Callable[[Tensor], Tensor]:
             return lambda u: function(u, *args, **options)[index]
 
-        return tuple(x.affine(name, part(i), terms=1, is_view=True) for i in range(count))
+        return tuple(
+            x.affine(name, part(i), terms=1, is_view=True, dtype=x.dtype) for i in range(count)
+        )
 
 
 for _function in (
@@ -181,7 +247,12 @@ def iterate(x: BoundTensor) -> Any:
     def part(index: int) -> Callable[[Tensor], Tensor]:
         return lambda u: u[index]
 
-    return iter([x.affine("iteration", part(i), terms=1) for i in range(int(x.shape[0]))])
+    return iter(
+        [
+            x.affine("iteration", part(i), terms=1, is_view=True, dtype=x.dtype)
+            for i in range(int(x.shape[0]))
+        ]
+    )
 
 
 @RULES.register(F.pad)

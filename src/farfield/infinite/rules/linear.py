@@ -12,7 +12,8 @@ from farfield.errors import SettingsError
 from farfield.infinite.gram import Gram, Scaled, Variance, constant, total
 from farfield.infinite.laws import IDENTITY, Data, Gaussian, Mixed, Pointwise, gaussian_of, mixed
 from farfield.infinite.limit_tensor import MAP, RULES, LimitTensor
-from farfield.reading import ASK, current_module
+from farfield.reading import ASK
+from farfield.trail import current_module
 
 
 @RULES.register(F.linear, mark=MAP)

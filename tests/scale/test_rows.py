@@ -1,0 +1,88 @@
+"""Rows come from anywhere, and give the same kernel."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from torch.utils.data import DataLoader, TensorDataset
+
+from farfield.errors import DataError, SettingsError
+from farfield.infinite.kernel import InfiniteWidth
+from farfield.scale import compute
+from farfield.scale.rows import Rows, Source, opened
+
+
+def _sources(x: torch.Tensor, folder: Path) -> dict[str, Source]:
+    array = x.numpy()
+    np.save(folder / "x.npy", array)
+    columns = [f"f{k}" for k in range(array.shape[1])]
+    pd.DataFrame(array, columns=columns).to_parquet(folder / "x.parquet", row_group_size=7)
+    stored = zarr.create_array(str(folder / "x.zarr"), shape=array.shape, dtype="float64")
+    stored[:] = array
+    mapped = np.memmap(folder / "raw", dtype="float64", mode="w+", shape=array.shape)
+    mapped[:] = array
+    return {
+        "array": array,
+        "zarr": stored,
+        "memory map": mapped,
+        ".npy": folder / "x.npy",
+        "a path as text": str(folder / "x.npy"),
+        ".parquet": folder / "x.parquet",
+        ".zarr": folder / "x.zarr",
+        "loader": DataLoader(TensorDataset(x), batch_size=5),
+        "loader of rows": DataLoader(x, batch_size=6),
+    }
+
+
+def test_all_sources_give_the_same_rows(x: torch.Tensor, tmp_path: Path) -> None:
+    for name, source in _sources(x, tmp_path).items():
+        with opened(source) as rows:
+            assert rows.shape == (37, 3), name
+            for part in (slice(0, 37), slice(0, 1), slice(6, 8), slice(7, 14), slice(30, 37)):
+                assert torch.equal(rows.read(part), x[part]), name
+            assert rows.description == Rows(x).description, name
+
+
+def test_columns_of_whole_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5]})
+    frame.to_parquet(tmp_path / "x.parquet")
+    with opened(tmp_path / "x.parquet", torch.float64) as rows:
+        assert rows.read(slice(1, 3)).tolist() == [[2.0, 1.5], [3.0, 2.5]]
+
+
+def test_a_kernel_from_a_file_and_a_loader(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
+) -> None:
+    sources = _sources(x, tmp_path)
+    stored = compute(limit.ntk, sources[".parquet"], sources["loader"], tmp_path / "k", tile=10)
+    np.testing.assert_allclose(stored.array[:], limit.ntk(x, x.clone()).numpy(), rtol=1e-13)
+
+
+def test_what_cannot_be_read_is_refused(x: torch.Tensor, tmp_path: Path) -> None:
+    for name, text in {
+        "nothing.npy": "There is no file",
+        "x.csv": "ends with '.csv'",
+        "bad.npy": "as a NumPy array",
+        "bad.parquet": "as Parquet",
+        "bad.zarr": "as a zarr array",
+        "words.parquet": "column 'b'",
+    }.items():
+        path = tmp_path / name
+        if name == "words.parquet":
+            pd.DataFrame({"a": [1.0], "b": ["x"]}).to_parquet(path)
+        elif name != "nothing.npy":
+            path.write_text("not at all")
+        with pytest.raises(DataError, match=text), opened(path):
+            pass
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    with pytest.raises(DataError, match="as a NumPy array"), opened(tmp_path / "objects.npy"):
+        pass
+    with pytest.raises(SettingsError, match="of type list"), opened([1.0]):
+        pass
+    with pytest.raises(SettingsError, match="shuffles"), opened(DataLoader(x, shuffle=True)):
+        pass
+    with opened(np.array(["a"])) as rows, pytest.raises(DataError, match="not numbers"):
+        rows.read(slice(0, 1))

@@ -1,0 +1,12 @@
+"""docs/scaling.md: its examples run and print what it says."""
+
+import pages
+
+
+def test_examples_run() -> None:
+    printed = pages.printed_by("scaling", 3).splitlines()
+    assert printed == [
+        "(500, 500) True",
+        "True",
+        "kernel is nngp and was ntk. Choose another store, or remove this one.",
+    ]

@@ -1,0 +1,47 @@
+"""Tiles on the workers of a client."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distributed import Client, LocalCluster
+
+from farfield.errors import OutputError
+from farfield.infinite.kernel import InfiniteWidth
+from farfield.scale import StoredKernel, compute
+
+pytestmark = pytest.mark.filterwarnings("default")  # of libraries that come and go with workers
+
+
+def test_workers_that_die_cost_their_tiles_only(
+    limit: InfiniteWidth,
+    x: torch.Tensor,
+    tmp_path: Path,
+    files: Callable[[StoredKernel], dict[str, bytes]],
+) -> None:
+    expected = files(compute(limit.ntk, x, store=tmp_path / "threads", tile=5))
+    np.save(tmp_path / "x.npy", x.numpy())
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        killed: list[int] = []
+
+        def kill(done: int, total: int) -> None:
+            if done == 5 and not killed:
+                (pid,) = client.run(os.getpid).values()
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+
+        stored = compute(
+            limit.ntk, tmp_path / "x.npy", store=tmp_path / "k", tile=5, client=client,
+            progress=kill,
+        )  # fmt: skip
+        assert killed
+        assert files(stored) == expected
+        with pytest.raises(OutputError, match="another job"):
+            compute(limit.nngp, x, store=tmp_path / "k", tile=5, client=client)
