@@ -69,6 +69,7 @@ def test_domains() -> None:
     some = certify_model(network, domain={0: (-0.1, 0.1), 2: (0.0, math.inf)}, effort=QUICK)
     assert box.bound.largest < everything.bound.largest
     assert box.domain.is_box
+    assert (box.domain.lower == -0.1).all()  # to the last digit of float64
     assert str(everything.domain) == "every input of R^3"
     assert str(box.domain) == "every input of a box of 3 numbers"
     assert str(some.domain) == "every input of 3 numbers, 2 of them within limits"

@@ -121,7 +121,8 @@ def _pair(ends: object) -> tuple[Tensor, Tensor]:
     if not isinstance(ends, tuple | list) or len(ends) != 2:
         raise error
     try:
-        low, high = (torch.as_tensor(end).detach().to("cpu", torch.float64) for end in ends)
+        # At once in float64: as float32, 0.1 would lie beyond 0.1.
+        low, high = (torch.as_tensor(end, dtype=torch.float64).detach().cpu() for end in ends)
     except (TypeError, ValueError, RuntimeError):
         raise error from None
     return low, high

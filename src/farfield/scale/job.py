@@ -70,11 +70,6 @@ class Job:
         first = self._inputs(self.rows, rows)
         same = self.symmetric and rows == columns
         values = self.kernel(first, None if same else self._inputs(self.columns, columns))
-        if values.ndim != 2:
-            raise SettingsError(
-                f"The kernel gives arrays of shape {tuple(values.shape)}; a store holds one number "
-                'for each pair of inputs, such as an empirical kernel with outputs="mean".'
-            )
         result: np.ndarray = values.cpu().numpy()
         return result
 
@@ -104,8 +99,14 @@ class Job:
             for source in (self.rows, self.columns)
         ]
         with torch.no_grad():
-            values: np.ndarray = self.kernel(chosen[0], chosen[1]).cpu().numpy()
-        return values
+            values = self.kernel(chosen[0], chosen[1])
+        if values.ndim != 2:
+            raise SettingsError(
+                f"The kernel gives arrays of shape {tuple(values.shape)}; a store holds one number "
+                'for each pair of inputs, such as an empirical kernel with outputs="mean".'
+            )
+        result: np.ndarray = values.cpu().numpy()
+        return result
 
 
 def _spread(size: int) -> list[int]:
