@@ -216,12 +216,12 @@ def measure(contender: str, case: str, repeats: int, budget: str) -> dict[str, A
     return found
 
 
-def run(line: list[str], threads: int) -> dict[str, Any] | None:
+def run(line: list[str], threads: int, limit: int = 1800) -> dict[str, Any] | None:
     """What a contender prints; ``None`` if it has run out of memory or time."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     try:
         done = subprocess.run(
-            line, env=environment, capture_output=True, text=True, check=False, timeout=1800
+            line, env=environment, capture_output=True, text=True, check=False, timeout=limit
         )
     except subprocess.TimeoutExpired:
         return None
@@ -247,7 +247,7 @@ def compare(arguments: argparse.Namespace) -> None:
             for method in METHODS if arguments.peer_python and case in WITH_PEER else ():
                 script = str(HERE / "peer_tangents.py")
                 line = [arguments.peer_python, script, "--case", case, "--method", method]
-                found = run([*line, *sizes], 1)
+                found = run([*line, *sizes], 1, arguments.peer_limit)
                 if found:
                     entry = best.setdefault(f"peer: {method}", found)
                     entry["seconds"] = min(entry["seconds"], found["seconds"])
@@ -316,6 +316,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs in each process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each contender")
     parser.add_argument("--peer-python", help="Python with neural-tangents; without it, no peer")
+    parser.add_argument("--peer-limit", type=int, default=300, help="seconds for a peer's way")
     parser.add_argument("--memory", default="2GB", help="farfield's budget")
     parser.add_argument("--costs", action="store_true", help="only time against sizes of an MLP")
     parser.add_argument("--contender", help=argparse.SUPPRESS)

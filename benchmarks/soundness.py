@@ -204,7 +204,8 @@ def kept(files: list[Path]) -> dict[int, Row]:
     for file in files:
         for line in file.read_text().splitlines() if file.exists() else []:
             values = json.loads(line)
-            rows[values.pop("seed")] = Row(**values)
+            seed = values.pop("seed")
+            rows[seed] = Row(**values)
     return rows
 
 
