@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from farfield.destination import Output, check_apart, destination, kind_of
 from farfield.errors import SettingsError
 
 MEMORY_BUDGET = 64 * 2**20
@@ -22,9 +21,6 @@ MEMORY_BUDGET = 64 * 2**20
 _LIVE_ARRAYS = 24  # the arrays of a tile that are alive at once, at the widest point
 _LONGEST_SIDE = 256  # larger tiles leave the cache and are slower
 _LONGEST_BLOCK = 4096  # rows whose own values are kept at once, all layers together
-_LARGE = 2**25  # bytes from which the system allocator takes fresh pages for every matrix
-
-Output = Tensor | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -177,8 +173,8 @@ def evaluate(
     symmetric = x2 is None or x2 is x1
     other = x1 if x2 is None else x2
     check_batches(x1, other)
-    targets = [_target(out, x1, len(other)) for out in outs]
-    _check_apart(targets, [x1, other])
+    targets = [destination(out, x1, len(other)) for out in outs]
+    check_apart(targets, [x1, other])
     threads = torch.get_num_threads() if x1.device.type == "cpu" else 1
     with _pool(threads) as pool:
         for rows in _slices(len(x1), _LONGEST_BLOCK):
@@ -296,7 +292,7 @@ def check_batches(x1: Tensor, x2: Tensor) -> None:
     for x in (x1, x2):
         if not isinstance(x, Tensor):
             raise SettingsError(
-                f"A kernel compares tensors; this is {_kind(x)}. Convert it, such as with "
+                f"A kernel compares tensors; this is {kind_of(x)}. Convert it, such as with "
                 "torch.from_numpy(x) for an array or torch.tensor(x) for a list."
             )
     if x1.ndim == 0 or x1.shape[1:] != x2.shape[1:]:
@@ -320,87 +316,3 @@ def check_batches(x1: Tensor, x2: Tensor) -> None:
             f"The batches must agree in dtype and device; these are {x1.dtype} on {x1.device} and "
             f"{x2.dtype} on {x2.device}."
         )
-
-
-def _target(out: Output | None, x1: Tensor, columns: int) -> Tensor:
-    if out is None:
-        return _new_matrix(len(x1), columns, x1)
-    target = _writable(out) if isinstance(out, np.ndarray) else out
-    if not isinstance(target, Tensor):
-        raise SettingsError(
-            f"out is {_kind(out)}; it must be a tensor or a NumPy array, such as a memory map."
-        )
-    if target.shape != (len(x1), columns) or target.dtype != x1.dtype:
-        raise SettingsError(
-            f"out has shape {tuple(target.shape)} and dtype {target.dtype}; it must have "
-            f"{(len(x1), columns)} and {x1.dtype}, as the kernel has."
-        )
-    if target.device != x1.device:
-        raise SettingsError(
-            f"out is on {target.device} and the inputs are on {x1.device}; they must be on the "
-            "same device."
-        )
-    if target.requires_grad:
-        raise SettingsError(
-            "out requires gradients, so it cannot be overwritten; out.detach() can."
-        )
-    if any(
-        step == 0 and size > 1 for step, size in zip(target.stride(), target.shape, strict=True)
-    ):
-        raise SettingsError(
-            "out is expanded: several of its entries share one place in memory. Give a tensor "
-            "with a place for each, such as out.clone()."
-        )
-    return target
-
-
-def _writable(out: np.ndarray) -> Tensor:
-    """The memory of an array as a tensor."""
-    if not out.flags.writeable:
-        raise SettingsError(
-            "out is a read-only array, so nothing can be written to it; open a memory map with "
-            "mode='r+', or give a copy of the array."
-        )
-    try:
-        return torch.from_numpy(out)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(
-            f"out is an array that PyTorch cannot write to: {error} Give a plain array of the "
-            "kernel's dtype."
-        ) from error
-
-
-def _check_apart(targets: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
-    """Refuse places to write whose memory belongs to something else that is still needed."""
-    if any(target.device.type != "cpu" for target in targets):
-        return
-    arrays = [_as_array(x) for x in (*inputs, *targets)]
-    for number in range(len(inputs), len(arrays)):
-        if any(np.shares_memory(arrays[number], other) for other in arrays[:number]):
-            raise SettingsError(
-                "out shares memory with the inputs or with another out, so that one would "
-                "overwrite the other; give a tensor or an array of its own."
-            )
-
-
-def _as_array(x: Tensor) -> np.ndarray:
-    """The memory of a CPU tensor, whatever its numbers are (NumPy does not know all of them)."""
-    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return x.detach().view(whole[x.element_size()]).numpy()
-
-
-def _kind(value: object) -> str:
-    return f"of type {type(value).__module__}.{type(value).__name__}".replace("builtins.", "")
-
-
-def _new_matrix(rows: int, columns: int, like: Tensor) -> Tensor:
-    """An empty matrix. Large ones ask for large pages: Linux hands out small ones at half speed.
-
-    Filling 72 MB for the first time takes 10 ms in pages of 2 MB, and 50 ms in pages of 4 KB.
-    """
-    size = rows * columns * like.element_size()
-    if like.device.type != "cpu" or size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return like.new_empty((rows, columns))
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=like.dtype).view(rows, columns)

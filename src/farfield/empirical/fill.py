@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from farfield.destination import Output
 from farfield.empirical.engine import Engine, Size
 from farfield.empirical.memory import block_side
 from farfield.empirical.plan import SAMPLES
 from farfield.empirical.streams import Stream
 from farfield.errors import SettingsError
-from farfield.kernel import Output
 
 
 def fill(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from farfield import fingerprint
+from farfield.destination import Output
 from farfield.empirical.choice import ALL, ParameterChoice, chosen, groups_of
 from farfield.empirical.contraction import Contraction
 from farfield.empirical.costs import Pair
@@ -21,7 +22,7 @@ from farfield.empirical.memory import parse_memory, scratch_of
 from farfield.empirical.outputs import OutputChoice, Outputs, mode_of
 from farfield.empirical.streams import Data, Stream, TakeInputs, stream
 from farfield.empirical.weights import Parameterization, VarianceChoice, kernel_weights
-from farfield.kernel import Kernel, Output
+from farfield.kernel import Kernel
 
 
 class EmpiricalNTKs:

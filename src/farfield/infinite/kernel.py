@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from farfield.destination import Output
 from farfield.errors import FarfieldWarning, SettingsError
 from farfield.infinite import rules
 from farfield.infinite.duals.numeric import TOLERANCE
@@ -19,7 +20,7 @@ from farfield.infinite.outputs import OutputChoice, check_features
 from farfield.infinite.pairs import Program
 from farfield.infinite.reader import Reader
 from farfield.infinite.variances import VarianceChoice, parameter_variances
-from farfield.kernel import MEMORY_BUDGET, Kernel, Output, Tiles, evaluate
+from farfield.kernel import MEMORY_BUDGET, Kernel, Tiles, evaluate
 from farfield.trail import readable
 
 __all__ = ["InfiniteWidth", "infinite_width", "rules"]
