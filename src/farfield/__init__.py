@@ -48,13 +48,8 @@ if TYPE_CHECKING:
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
-    from farfield.regression import (
-        Cholesky,
-        ConjugateGradients,
-        GradientFlow,
-        KernelRegression,
-        certify,
-    )
+    from farfield.regression import Cholesky, ConjugateGradients, GradientFlow, KernelRegression
+    from farfield.regression.certify import certify
     from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"

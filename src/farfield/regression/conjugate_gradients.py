@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from farfield import files
 from farfield.errors import ConvergenceError, DataError, SettingsError
+from farfield.files import make_folder
 from farfield.machine import free_memory
 from farfield.regression.conditioning import not_finite, ways_out
 from farfield.regression.conjugate import Apply, Iterate, Outcome, iterate
@@ -167,7 +167,7 @@ class ConjugateGradients:
         merged, ridges = problem.merged, problem.ridges
         path = None if self.checkpoint is None else Path(self.checkpoint)
         if path is not None:
-            files.make_folder(path.parent)
+            make_folder(path.parent)
         if self.store is not None:
             self.store.check_made_of(problem.kernel, problem.x)
         diagonal = diagonal_of(problem.kernel, merged.x)

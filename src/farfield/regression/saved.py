@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from farfield import files, fingerprint
 from farfield.errors import DataError
+from farfield.files import atomic
+from farfield.fingerprint import of_tensors
 from farfield.regression.conjugate import Iterate
 from farfield.regression.problem import Problem
 
@@ -28,7 +29,7 @@ def mark_of(problem: Problem, settings: str) -> str:
         A digest of points, targets, ridge, and where the kernel comes from. (What it computes is
         compared when a solve goes on, by its residual.)
     """
-    digest = fingerprint.of_tensors({"x": problem.x, "y": problem.y})
+    digest = of_tensors({"x": problem.x, "y": problem.y})
     origin = sorted(problem.kernel.origin.items())
     return f"{digest} {problem.ridge!r} {settings} {origin}"
 
@@ -44,7 +45,7 @@ def save_iterate(path: Path, state: Iterate, mark: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    with files.atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             mark=np.array(mark),
