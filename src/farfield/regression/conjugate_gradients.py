@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 from farfield.errors import ConvergenceError, DataError, SettingsError
 from farfield.files import make_folder
-from farfield.machine import free_memory
 from farfield.regression.conditioning import not_finite, ways_out
 from farfield.regression.conjugate import Apply, Iterate, Outcome, iterate
 from farfield.regression.costs import CostModel, measured
@@ -33,6 +32,7 @@ from farfield.regression.solution import (
 
 _WAYS = ("auto", "memory", "store", "recompute")
 _LARGEST_RANK = 1000
+_LARGEST_FACTOR = 2**31  # bytes; not the free memory, which is another when a solve goes on
 _LARGEST_SQUARED = 1e150  # eigenvalues are squared on the way
 _RESUMED = 1e-4  # by which the residual of a checkpoint may differ, relative to the targets
 
@@ -80,7 +80,7 @@ class ConjugateGradients:
             they are in the end.
         max_iterations: Products after which it is given up.
         preconditioner_rank: Columns of L; 0 for none. By default a quarter of the points, at most
-            1,000, and what an eighth of the free memory holds.
+            1,000 and 2 GiB.
         products: ``"memory"``, ``"store"``, ``"recompute"``, or ``"auto"``: what takes least by a
             few timed tiles (:class:`farfield.regression.CostModel`).
         store: The kernel matrix of the training inputs: what :func:`farfield.scale.compute` made,
@@ -236,7 +236,7 @@ class ConjugateGradients:
         x = problem.merged.x
         rank = self.preconditioner_rank
         if rank is None:
-            rank = min(len(x) // 4, _LARGEST_RANK, free_memory() // (8 * 8 * len(x)))
+            rank = min(len(x) // 4, _LARGEST_RANK, _LARGEST_FACTOR // (8 * len(x)))
 
         def columns(chosen: np.ndarray) -> np.ndarray:
             return cross_matrix(problem.kernel, x, x[chosen])
@@ -289,7 +289,7 @@ def _unfinished(ended: Outcome, settings: ConjugateGradients, problem: Problem) 
     if ended.stagnated:
         # A tolerance that could have been met, in one digit.
         reach = 10.0 ** math.ceil(math.log10(min(2.0 * ended.residual, 1.0)))
-        loose = f"tolerance={reach:.0e}, if that is enough; " if reach < 1.0 else ""
+        loose = f"Give tolerance={reach:.0e} if that is enough. " if reach < 1.0 else ""
         return (
             f"Conjugate gradients stopped after {number} iterations at {best}: rounding lets it "
             f"get no smaller. {loose}{ways_out(problem.dtype)}"

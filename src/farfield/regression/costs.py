@@ -47,7 +47,7 @@ class CostModel:
     def seconds(self) -> Mapping[str, float]:
         """Of all products, by each way; infinite where it cannot be gone."""
         half, whole = 0.5 * self.points**2, float(self.points) ** 2
-        filled = half * min(self.compute, self.read) if self.fits else math.inf
+        filled = half * self.compute if self.fits else math.inf
         return {
             "memory": filled + self.products * whole * self.multiply,
             "store": self.products * (half * self.read + whole * self.multiply),

@@ -71,7 +71,8 @@ def load_iterate(path: Path, mark: str) -> Iterate | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as held:
+        # NumPy itself leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             found = str(held["mark"])
             solution, residual, direction = (np.ascontiguousarray(held[key]) for key in _COLUMNS)
             state = Iterate(solution, residual, direction, held["product"], int(held["number"]))
