@@ -106,6 +106,14 @@ def test_from_a_store(tmp_path: Path) -> None:
         ff.KernelRegression(GAUSSIAN, 1e-2, solver=solver).fit(x, y)
 
 
+@pytest.mark.parametrize("size", [1e-290, 1e290])
+def test_targets_of_any_size(size: float) -> None:
+    x, y = data()
+    regression = ff.KernelRegression(GAUSSIAN, 0.1, solver="cg")
+    plain, other = (regression.fit(x, factor * y[:, :2]).predict(x) for factor in (1.0, size))
+    torch.testing.assert_close(other / size, plain, rtol=1e-7, atol=1e-7)
+
+
 def test_without_a_ridge() -> None:
     x, y = data(60)
     solver = ff.ConjugateGradients(tolerance=1e-9)
