@@ -95,7 +95,7 @@ class Fitted:
         degrees, limits = np.full((2, len(directions)), np.nan)
         there = np.flatnonzero(np.abs(directions).max(axis=1) > 0)
         rays = torch.from_numpy(directions[there])
-        for part in tiles(rays, len(self.fit.merged.x)):
+        for part in tiles(rays, len(self.fit.support)):
             degree, coefficient = limits_along(self.fit, rays[part])
             values = coefficient[:, 0] * self.outputs.unit[0]
             degrees[there[part]] = degree
@@ -141,7 +141,7 @@ def fit_table(
     inputs, outputs, x, y = _standardised(prepared, rows)
     kernel, prior = kernels(settings, x.shape[1])
     try:
-        fit = KernelRegression(kernel, chosen.ridge, prior).fit(x, y)
+        fit = KernelRegression(kernel, chosen.ridge, prior, solver="cholesky").fit(x, y)
     except SingularKernelError as error:
         found = str(error).partition(" What helps:")[0]
         raise SingularKernelError(f"{found} Give a larger ridge, such as --ridge 1e-4.") from error
