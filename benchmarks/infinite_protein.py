@@ -80,7 +80,7 @@ def main() -> None:
         cert = certify_fit(fit)
         record = {
             "network": name,
-            "distinct points": len(fit.merged.x),
+            "distinct points": len(fit.support),
             "ridge": ridge,
             **scores,
             "seconds: ridge": ready - start,

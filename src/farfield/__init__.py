@@ -12,6 +12,7 @@ Public names:
     taylor_expand: Its Taylor polynomial of any degree.
     NTKMonitor: The tangent kernel of a probe set, watched during training.
     KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
+    Cholesky: A solver of it: the exact one, in the memory of one matrix.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
     diagnose: Whether tangent-kernel theory describes a network of finite width and depth.
@@ -46,13 +47,14 @@ if TYPE_CHECKING:
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
-    from farfield.regression import GradientFlow, KernelRegression, certify
+    from farfield.regression import Cholesky, GradientFlow, KernelRegression, certify
     from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"
 
 _ROOMS = ("data", "errors", "report", "scale", "studies", "theory", "training")
 _NAMES = {
+    "Cholesky": "farfield.regression",
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
     "NTKMonitor": "farfield.empirical",
@@ -73,6 +75,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "Cholesky",
     "GradientFlow",
     "Kernel",
     "KernelRegression",

@@ -223,8 +223,8 @@ def test_the_sharp_form_is_attained() -> None:
 
 
 def test_the_form_with_n_in_the_denominator_is_wrong() -> None:
-    ones = torch.ones(10, 1, dtype=torch.float64)
-    forms = bound_forms(1.0, 1.0, torch.tensor([10.0], dtype=torch.float64), ones)
+    one, ones = torch.ones(1, dtype=torch.float64), torch.ones(10, 1, dtype=torch.float64)
+    forms = bound_forms(1.0, 1.0, 10, 10.0 * one, 0.0 * one, one)
     assert float(forms.norm) == pytest.approx(math.sqrt(10))
     assert float(forms.root) == pytest.approx(math.sqrt(10))
     assert float(forms.linear) == 10.0

@@ -45,7 +45,7 @@ def test_duplicates_change_nothing(ridge) -> None:
     again = torch.cat([x, x[:5], x[3:4], x[3:4]])
     targets = torch.cat([y, y[:5], y[3:4], y[3:4]])
     fit = ff.KernelRegression(kernel, ridge).fit(again, targets)
-    assert len(fit.merged.x) == 12
+    assert len(fit.support) == 12
     expected = naive(kernel, again, targets, new, ridge)
     np.testing.assert_allclose(fit.predict(new), expected, rtol=1e-8, atol=1e-8)
 
@@ -176,7 +176,7 @@ def test_single_precision_inputs_are_solved_in_double() -> None:
     x[1] = x[0] + 1e-3
     single = ff.KernelRegression(kernel, 1e-3, kernel_dtype=torch.float32)
     with pytest.warns(ConditioningWarning, match="float32"):
-        rough = single.fit(x, y).factor.multiply_kernel(np.eye(30, order="F"))
+        rough = single.fit(x, y).solution.posterior.multiply_kernel(np.eye(30, order="F"))
     np.testing.assert_allclose(rough, kernel(x).double(), rtol=1e-6, atol=1e-6)
     ff.KernelRegression(kernel, 1e-3).fit(x, y)
 

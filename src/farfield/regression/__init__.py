@@ -2,17 +2,25 @@
 
 from farfield.regression.bounds import BoundForms, FitCertificate, certify_fit
 from farfield.regression.certify import certify
+from farfield.regression.cholesky import Cholesky
 from farfield.regression.gradient_flow import GradientFlow
 from farfield.regression.kernel_regression import KernelFit, KernelRegression
+from farfield.regression.problem import Problem, Solver
 from farfield.regression.ridge_path import RidgePath
+from farfield.regression.solution import Solution, SolverReport
 
 __all__ = [
     "BoundForms",
+    "Cholesky",
     "FitCertificate",
     "GradientFlow",
     "KernelFit",
     "KernelRegression",
+    "Problem",
     "RidgePath",
+    "Solution",
+    "Solver",
+    "SolverReport",
     "certify",
     "certify_fit",
 ]

@@ -14,7 +14,6 @@ from farfield.growth import Bound, Certificate, Escape, Growth
 from farfield.growth.domain import domain_of
 from farfield.infinite import KernelOf
 from farfield.regression.kernel_regression import KernelFit
-from farfield.regression.matrices import diagonal_of
 from farfield.regression.rays import Ray, along, limits_along
 from farfield.regression.supremum import Supremum, supremum
 from farfield.regression.worst import search
@@ -27,7 +26,9 @@ class BoundForms:
     r"""Three upper bounds of ``sup_x |f(x)|`` for each output, with C = sup_x k(x, x).
 
     G = K + ridge is the matrix that was inverted, n its size, M = max |y|. Without a ridge each is
-    at most the next one; with a large ridge ``linear`` can be below ``root``.
+    at most the next one; with a large ridge ``linear`` can be below ``root``. The last two are of
+    the exact solution; where the solver stops before it, ``sqrt(C)`` times the norm of what is
+    missing is added to them.
 
     Attributes:
         norm: ``sqrt(C a' K a)`` with the coefficients a = G^{-1} y: the norm of f in the space
@@ -51,8 +52,9 @@ class FitCertificate(Certificate):
     Attributes:
         kernel_bound: C, or what was found of it.
         forms: Three forms of the bound, if there is a C.
-        smallest_eigenvalue: Of the matrix that was inverted; computed, to about 1 %.
-        points: Its size: the number of distinct training points.
+        smallest_eigenvalue: Of the matrix that was inverted; computed, to about 1 %, or for
+            other solvers than Cholesky a lower bound, 0 if there is none.
+        points: The number of distinct training points.
         fit: The predictor.
     """
 
@@ -101,7 +103,7 @@ def certify_fit(fit: KernelFit) -> FitCertificate:
         bounded True
         grows, degree 1 True
     """
-    train = fit.merged.x
+    train = fit.support
     top = supremum(fit.settings.kernel, tuple(train.shape[1:]))
     worst = search(fit, climb=top.value < math.inf)
     forms = _forms(fit, top.value) if top.value < math.inf else None
@@ -132,43 +134,56 @@ def certify_fit(fit: KernelFit) -> FitCertificate:
     return FitCertificate(
         bounded, Bound(-bound, bound), growth, reason, worst, domain_of(None, train.shape[1:]),
         kernel_bound=top, forms=forms, smallest_eigenvalue=fit.smallest_eigenvalue,
-        points=len(train), fit=fit,
+        points=fit.solution.points, fit=fit,
     )  # fmt: skip
 
 
 def bound_forms(
-    size: float, eigenvalue: float, squared_norm: Tensor, targets: Float[Tensor, "n outputs"]
+    size: float,
+    eigenvalue: float,
+    points: int,
+    squared_norms: Float[Tensor, " outputs"],
+    error_norms: Float[Tensor, " outputs"],
+    largest: Float[Tensor, " outputs"],
 ) -> BoundForms:
     """The three forms from their ingredients.
 
     Args:
         size: C.
-        eigenvalue: The smallest one of the matrix that was inverted.
-        squared_norm: ``a' K a`` of each output.
-        targets: y.
+        eigenvalue: The smallest one of the matrix that was inverted; 0 if nothing is known.
+        points: n.
+        squared_norms: ``a' K a`` of each output.
+        error_norms: The norm of what the function differs by from the exact solution.
+        largest: M of each output.
 
     Returns:
         The bounds.
     """
-    largest = targets.abs().amax(0)
-    share = len(targets) * size / eigenvalue
-    return BoundForms((size * squared_norm).sqrt(), math.sqrt(share) * largest, share * largest)
+    share = points * size / eigenvalue if eigenvalue else math.inf
+    error = math.sqrt(size) * error_norms
+    root, linear = (
+        torch.where(largest > 0.0, factor * largest, 0.0) + error
+        for factor in (math.sqrt(share), share)
+    )
+    return BoundForms((size * squared_norms).sqrt(), root, linear)
 
 
 def _forms(fit: KernelFit, size: float) -> BoundForms:
-    coefficients = fit.coefficients
-    product = fit.factor.multiply_kernel(np.asfortranarray(coefficients))
-    squared = np.einsum("ij,ij->j", coefficients, product)
-    # The sum of n^2 terms |a_i| |K_ij| |a_j|, of which each is rounded, and |K_ij|^2 <= K_ii K_jj.
-    roots = np.sqrt(diagonal_of(fit.settings.kernel, fit.merged.x))
-    rounding = 2.0 * len(coefficients) * np.finfo(float).eps
-    squared = np.maximum(squared, 0.0) + rounding * (roots @ np.abs(coefficients)) ** 2
-    return bound_forms(size, fit.smallest_eigenvalue, torch.from_numpy(squared), fit.merged.y)
+    solution = fit.solution
+    return bound_forms(
+        size,
+        solution.smallest_eigenvalue,
+        solution.points,
+        *map(
+            torch.from_numpy,
+            (solution.squared_norms, solution.error_norms, solution.largest_targets),
+        ),
+    )
 
 
 def _steepest(fit: KernelFit) -> Escape | None:
     """Of many directions the one along which the prediction grows most, if it does in any."""
-    train = fit.merged.x.cpu().double()
+    train = fit.support.cpu().double()
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(_DIRECTIONS, *train.shape[1:], dtype=torch.float64, generator=generator)
     through = train[:: max(1, len(train) // _DIRECTIONS)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
@@ -13,17 +13,16 @@ from torch import Tensor
 
 from farfield.errors import RangeError, SettingsError
 from farfield.kernel import Kernel
-from farfield.regression.conditioning import factorise_safely
-from farfield.regression.duplicates import Merged, merge_duplicates
+from farfield.regression.choice import check_solver, choose
 from farfield.regression.matrices import (
     check_inputs,
     check_points,
     cross_matrix,
     diagonal_of,
     tiles,
-    train_matrix,
 )
-from farfield.regression.solve import Factor
+from farfield.regression.problem import Problem, Solver
+from farfield.regression.solution import Posterior, Solution, SolverReport
 
 _PRIOR_ROWS = 2048  # training points of which the prior's covariance is held at once
 
@@ -43,9 +42,12 @@ class KernelRegression:
         prior: Covariance of the networks at initialisation, for standard deviations of an
             ensemble: the NNGP kernel, when ``kernel`` is the NTK of the same model.
         kernel_dtype: The dtype in which the kernel gets its inputs. All else is float64.
+        solver: ``"cholesky"``, ``"cg"``, the settings of a solver, such as
+            ``ff.ConjugateGradients(tolerance=1e-10)``, or ``"auto"``: Cholesky while the
+            matrix fits in the memory that is free, else conjugate gradients.
 
     Raises:
-        SettingsError: A ridge that is negative or not finite.
+        SettingsError: A ridge that is negative or not finite, or no such solver.
 
     Source: Jacot, Gabriel and Hongler (2018), section 5; Lee et al. (2019), equations 13 to 16.
 
@@ -63,10 +65,12 @@ class KernelRegression:
     ridge: float | int = 0.0
     prior: Kernel | None = None
     kernel_dtype: torch.dtype = torch.float64
+    solver: str | Solver = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse a ridge that means nothing."""
+        """Refuse settings that mean nothing."""
         check_ridge(self.ridge)
+        check_solver(self.solver)
 
     def fit(
         self, x: Shaped[Tensor, "n *features"], y: Shaped[Tensor, "n_targets *outputs"]
@@ -96,15 +100,11 @@ class KernelRegression:
         """
         check_inputs(x)
         targets = check_points(x, y)
-        merged = merge_duplicates(x.detach().to(self.kernel_dtype), targets)
+        problem = Problem(self.kernel, x.detach().to(self.kernel_dtype), targets, float(self.ridge))
         if self.ridge == 0:
-            merged.warn()
-        matrix = train_matrix(self.kernel, merged.x, self.kernel_dtype)
-        factor = factorise_safely(
-            matrix, self.ridge / merged.counts, self.kernel_dtype, len(x) - len(merged.x)
-        )
-        coefficients = factor.solve(np.asfortranarray(merged.y.numpy()))
-        return KernelFit(self, merged, factor, coefficients, y.ndim == 1)
+            problem.merged.warn()
+        solver, chosen = choose(self.solver, problem)
+        return KernelFit(self, solver.solve(problem), chosen, y.ndim == 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,26 +113,40 @@ class KernelFit:
 
     Attributes:
         settings: The regression.
-        merged: The distinct training points.
-        factor: The Cholesky factor of ``K + ridge / counts``.
-        coefficients: a in ``f(x) = k(x, X) a``, one column for each output.
+        solution: What the solver found.
+        chosen: Which solver that was, and why.
     """
 
     settings: KernelRegression
-    merged: Merged
-    factor: Factor = field(repr=False)
-    coefficients: Float[np.ndarray, "m outputs"] = field(repr=False)
-    _flat: bool = field(repr=False)
+    solution: Solution
+    chosen: str
+    _flat: bool
+
+    @property
+    def support(self) -> Float[Tensor, "m *features"]:
+        """The points that the function is made of: the distinct training points, or centres."""
+        return self.solution.support
+
+    @property
+    def coefficients(self) -> Float[np.ndarray, "m outputs"]:
+        """Those in ``f(x) = k(x, support) a``, one column for each output."""
+        return self.solution.coefficients
+
+    @property
+    def report(self) -> SolverReport:
+        """What the solver did."""
+        return self.solution.report
 
     @property
     def smallest_eigenvalue(self) -> float:
-        """Of the matrix that was inverted, K with the ridge."""
-        return self.factor.smallest_eigenvalue
+        """Of the matrix that was inverted, K with the ridge; see :class:`Solution`."""
+        return self.solution.smallest_eigenvalue
 
     @property
     def condition_number(self) -> float:
         """Largest over smallest eigenvalue of the matrix that was inverted."""
-        return self.factor.largest_eigenvalue / self.factor.smallest_eigenvalue
+        smallest = self.solution.smallest_eigenvalue
+        return self.solution.largest_eigenvalue / smallest if smallest else math.inf
 
     @overload
     def predict(
@@ -175,7 +189,8 @@ class KernelFit:
             standard deviations, (m,).
 
         Raises:
-            SettingsError: Inputs that do not fit the training inputs.
+            SettingsError: Inputs that do not fit the training inputs, or standard deviations
+                that the solver cannot tell.
             RangeError: A prediction beyond the range of float64.
 
         Source: Rasmussen and Williams (2006), equation 2.26, for the posterior; Lee et al.,
@@ -189,33 +204,62 @@ class KernelFit:
         """Predictions with a column for each output, also when there is only one."""
         return self._predicted(x, with_variances=False)[0]
 
+    def error_bound(self, x: Shaped[Tensor, "m *features"]) -> Float[Tensor, "m outputs"]:
+        r"""How far predictions are from those of the exact solution, at most.
+
+        ``|f(x) - f*(x)| <= sqrt(k(x, x)) |f - f*|``, by the inequality of Cauchy and Schwarz;
+        the norm is bounded by the residual of the coefficients, and what rounding can hide of it:
+        see :func:`farfield.regression.solution.error_norms`. Without a ridge it rests on the
+        computed smallest eigenvalue, and is infinite for solvers that have none.
+
+        Args:
+            x: Inputs.
+
+        Returns:
+            A column for each output.
+
+        Raises:
+            SettingsError: Inputs that do not fit the training inputs.
+        """
+        check_inputs(x, self.support)
+        diagonal = diagonal_of(self.settings.kernel, x.detach().to(self.settings.kernel_dtype))
+        bounds = np.sqrt(diagonal)[:, None] * self.solution.error_norms
+        return torch.from_numpy(bounds).to(x.device)
+
     def _predicted(self, x: Tensor, with_variances: bool) -> tuple[Tensor, Tensor]:
-        check_inputs(x, self.merged.x)
+        check_inputs(x, self.support)
+        posterior = self._posterior() if with_variances else None
         new = x.detach().to(self.settings.kernel_dtype)
-        kernel, train = self.settings.kernel, self.merged.x
+        kernel, train = self.settings.kernel, self.support
         means = np.empty((len(x), self.coefficients.shape[1]))
         variances = np.empty(len(x) if with_variances else 0)
         for rows in tiles(new, len(train)):
             cross = cross_matrix(kernel, new[rows], train)
             with np.errstate(over="ignore", invalid="ignore"):  # refused below, with the reason
                 means[rows] = cross @ self.coefficients
-                if with_variances:
-                    variances[rows] = self._variances(new[rows], cross)
+                if posterior is not None:
+                    variances[rows] = self._variances(posterior, new[rows], cross)
         check_finite(means, variances)
         return torch.from_numpy(means).to(x.device), torch.from_numpy(variances).to(x.device)
 
-    def _variances(self, new: Tensor, cross: np.ndarray) -> np.ndarray:
-        """Of a tile of new inputs, whose kernel with the training points is ``cross``."""
+    def _posterior(self) -> Posterior:
+        if self.solution.posterior is None:
+            raise SettingsError(
+                f"The solver {self.report.solver!r} has no standard deviations; fit with "
+                'KernelRegression(..., solver="cholesky"), to fewer points if its matrix does '
+                "not fit in memory."
+            )
+        return self.solution.posterior
+
+    def _variances(self, posterior: Posterior, new: Tensor, cross: np.ndarray) -> np.ndarray:
+        """Of a tile of new inputs, whose kernel with the support is ``cross``."""
         prior = self.settings.prior
         if prior is None:
-            explained = self.factor.half_solve(np.asfortranarray(cross.T))
-            result: np.ndarray = diagonal_of(self.settings.kernel, new) - np.einsum(
-                "ij,ij->j", explained, explained
-            )
-            return result
-        weights = self.factor.solve(np.asfortranarray(cross.T)).T
+            left: np.ndarray = diagonal_of(self.settings.kernel, new) - posterior.explained(cross)
+            return left
+        weights = posterior.weights(cross)
         result = diagonal_of(prior, new)
-        train = self.merged.x
+        train = self.support
         for start in range(0, len(train), _PRIOR_ROWS):
             columns = slice(start, start + _PRIOR_ROWS)
             spread = weights @ cross_matrix(prior, train, train[columns])

@@ -67,7 +67,7 @@ def along(fit: KernelFit, direction: Float[Tensor, "*features"]) -> Ray:
     Warns:
         AccuracyWarning: Predictions at 1e12 times the direction are not there yet.
     """
-    train = fit.merged.x
+    train = fit.support
     if tuple(direction.shape) != tuple(train.shape[1:]):
         raise SettingsError(
             f"The direction has shape {tuple(direction.shape)}; it must be one input, of shape "
@@ -82,7 +82,9 @@ def along(fit: KernelFit, direction: Float[Tensor, "*features"]) -> Ray:
     scales = torch.tensor(SCALES, dtype=torch.float64)
     points = scales.reshape(-1, *[1] * u.ndim) * u
     predictions = fit.predict_all(points.to(train.device)).cpu()
-    size = max(float(np.abs(coefficient).max()), float(fit.merged.y.abs().max()) * (degree == 0))
+    size = max(
+        float(np.abs(coefficient).max()), float(fit.solution.largest_targets.max()) * (degree == 0)
+    )
     last = predictions[-1].numpy() / SCALES[-1] ** degree
     gap = float(np.abs(last - coefficient).max()) / size if size else 0.0
     if gap > 1e-3:
@@ -103,7 +105,7 @@ def limits_along(
     Raises:
         RangeError: The kernel is beyond its dtype's range already where its degree is read.
     """
-    train = fit.merged.x
+    train = fit.support
     lengths = directions.flatten(1).norm(dim=1).reshape(-1, *[1] * (directions.ndim - 1))
     size = max(1.0, float(train.abs().max()))
     for near, far in _FAR:
@@ -132,7 +134,7 @@ def limits_along(
 
 
 def _rows(fit: KernelFit, points: Tensor) -> np.ndarray:
-    train = fit.merged.x
+    train = fit.support
     new = points.to(train.device, train.dtype)
     if not bool(new.isfinite().all()):
         raise RangeError("The points are beyond the range of the kernel's dtype.")

@@ -81,6 +81,16 @@ class Factor:
         product: Columns = self.multiply(b) - self.ridge[:, None] * b
         return product
 
+    def explained(self, cross: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
+        """``c' G^{-1} c`` of each row c."""
+        half = self.half_solve(np.asfortranarray(cross.T))
+        squares: np.ndarray = np.einsum("ij,ij->j", half, half)
+        return squares
+
+    def weights(self, cross: Float[np.ndarray, "k n"]) -> Float[np.ndarray, "k n"]:
+        """``G^{-1} c`` of each row c."""
+        return self.solve(np.asfortranarray(cross.T)).T
+
     @cached_property
     def smallest_eigenvalue(self) -> float:
         """Of G: by inverse iteration in a Krylov space; from above, to about 1 %."""

@@ -34,7 +34,7 @@ def search(fit: KernelFit, climb: bool = True, seed: int = 0) -> Found:
     Returns:
         The largest absolute prediction, its input, and the ends of what was found of each output.
     """
-    points = torch.cat([_on_rays(fit, seed), fit.merged.x.cpu().double()[:_POINTS]])
+    points = torch.cat([_on_rays(fit, seed), fit.support.cpu().double()[:_POINTS]])
     values = _predictions(fit, points)
     evaluations = len(points)
     if climb:
@@ -51,12 +51,12 @@ def search(fit: KernelFit, climb: bool = True, seed: int = 0) -> Found:
 
 
 def _predictions(fit: KernelFit, points: Tensor) -> Tensor:
-    return fit.predict_all(points.to(fit.merged.x.device)).cpu()
+    return fit.predict_all(points.to(fit.support.device)).cpu()
 
 
 def _on_rays(fit: KernelFit, seed: int) -> Tensor:
     """Points of many sizes in many directions."""
-    train = fit.merged.x.cpu().double()
+    train = fit.support.cpu().double()
     features = train.shape[1:]
     count = features.numel()
     generator = torch.Generator().manual_seed(seed)
@@ -77,12 +77,12 @@ def _climbed(fit: KernelFit, starts: Tensor, each: int) -> tuple[Tensor, int]:
     Returns:
         The points reached, and how many were tried on the way.
     """
-    train = fit.merged.x
+    train = fit.support
     output = torch.arange(len(starts)) // each
     coefficients = torch.from_numpy(fit.coefficients[:, output]).to(train.device)
     lengths = starts.flatten(1).norm(dim=1).reshape(-1, *[1] * (starts.ndim - 1))
     lengths = torch.where(lengths > 0, lengths, 1.0)
-    target = float(fit.merged.y.abs().max()) or 1.0
+    target = float(fit.solution.largest_targets.max()) or 1.0
 
     def descent(flat: np.ndarray) -> tuple[float, np.ndarray]:
         x = (torch.from_numpy(flat).reshape(starts.shape) * lengths).to(train).requires_grad_()

@@ -95,7 +95,7 @@ class Fitted:
         degrees, limits = np.full((2, len(directions)), np.nan)
         there = np.flatnonzero(np.abs(directions).max(axis=1) > 0)
         rays = torch.from_numpy(directions[there])
-        for part in tiles(rays, len(self.fit.merged.x)):
+        for part in tiles(rays, len(self.fit.support)):
             degree, coefficient = limits_along(self.fit, rays[part])
             values = coefficient[:, 0] * self.outputs.unit[0]
             degrees[there[part]] = degree
