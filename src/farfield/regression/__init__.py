@@ -5,6 +5,7 @@ from farfield.regression.certify import certify
 from farfield.regression.cholesky import Cholesky
 from farfield.regression.gradient_flow import GradientFlow
 from farfield.regression.kernel_regression import KernelFit, KernelRegression
+from farfield.regression.nystrom import Nystrom
 from farfield.regression.problem import Problem, Solver
 from farfield.regression.ridge_path import RidgePath
 from farfield.regression.solution import Solution, SolverReport
@@ -16,6 +17,7 @@ __all__ = [
     "GradientFlow",
     "KernelFit",
     "KernelRegression",
+    "Nystrom",
     "Problem",
     "RidgePath",
     "Solution",

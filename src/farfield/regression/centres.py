@@ -47,8 +47,9 @@ class Basis:
         return cross
 
     def coefficients(self, b: Float[Tensor, "r outputs"]) -> Float[Tensor, "r outputs"]:
-        """a with ``sum_j b_j phi_j = k(., Z) a``."""
-        return torch.linalg.solve_triangular(self.root.mT, b, upper=True)
+        """Those of ``sum_j b_j phi_j = k(., Z) a``: a."""
+        a: Tensor = torch.linalg.solve_triangular(self.root.mT, b, upper=True)
+        return a
 
 
 def basis_of(kernel: Kernel, centres: Float[Tensor, "m *features"]) -> Basis:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from farfield.errors import SettingsError
 from farfield.machine import free_memory
 from farfield.regression.cholesky import Cholesky
+from farfield.regression.nystrom import Nystrom
 from farfield.regression.problem import Problem, Solver
 
-NAMED: Mapping[str, Solver] = {"cholesky": Cholesky()}
+NAMED: Mapping[str, Solver] = {"cholesky": Cholesky(), "nystrom": Nystrom()}
 """Solvers with their default settings."""
 
 _GIGABYTE = 10**9

@@ -40,16 +40,16 @@ def pivoted(
     whole = diagonal_of(kernel, pool)
     left = np.maximum(whole, 0.0)
     nothing = len(pool) * float(torch.finfo(pool.dtype).eps) * left
-    count = min(count, len(pool))
+    count, proposals = min(count, len(pool)), min(_PROPOSALS, len(pool))
     factor = np.empty((len(pool), count), order="F")
     chosen: list[int] = []
     while len(chosen) < count and (left > nothing).any():
         done = len(chosen)
-        proposed = generator.choice(len(pool), _PROPOSALS, p=left / left.sum())
+        proposed = generator.choice(len(pool), proposals, p=left / left.sum())
         known = factor[:, :done]
         points = pool[torch.from_numpy(proposed).to(pool.device)]
         rest = cross_matrix(kernel, points, points) - known[proposed] @ known[proposed].T
-        accepted = _accepted(rest, generator.random(_PROPOSALS) * left[proposed], nothing[proposed])
+        accepted = _accepted(rest, generator.random(proposals) * left[proposed], nothing[proposed])
         accepted = accepted[: count - done]
         if not accepted:  # nothing but rounding was left of what was proposed
             left[proposed] = 0.0

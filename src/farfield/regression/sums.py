@@ -46,8 +46,11 @@ class Sums:
     @classmethod
     def nothing(cls, size: int, outputs: int) -> Sums:
         """Those of no rows at all."""
-        shapes = ((size, size), (size, outputs), (outputs,))
-        return cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+        gram, moments, largest = (
+            torch.zeros(shape, dtype=torch.float64)
+            for shape in ((size, size), (size, outputs), (outputs,))
+        )
+        return cls(gram, moments, largest)
 
     def add(self, features: Float[Tensor, "k r"], y: Float[Tensor, "k outputs"]) -> None:
         """Add some rows."""
