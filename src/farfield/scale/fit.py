@@ -21,8 +21,6 @@ from farfield.regression.sums import Sums, add_rows, tile_rows
 from farfield.scale.job import Job, differences
 from farfield.scale.rows import Rows, Source, opened
 
-_EVERY = 60.0  # seconds between two checkpoints
-
 Progress = Callable[[int, int], None]
 """Called with the number of rows that have been added, and that of all."""
 
@@ -33,6 +31,7 @@ def fit(
     y: Source | None = None,
     *,
     checkpoint: str | Path | None = None,
+    every_seconds: float | int = 60.0,
     progress: Progress | None = None,
 ) -> KernelFit:
     """Fit a kernel regression by Nystrom's method, reading its rows tile by tile.
@@ -47,7 +46,8 @@ def fit(
         x: Inputs (n, *features): see :func:`farfield.scale.compute`.
         y: Targets (n,) or (n, outputs), likewise; of a DataLoader the second part of its batches
             when ``None``.
-        checkpoint: A file, written every minute and at the end; nothing is kept when ``None``.
+        checkpoint: A file, written now and then and at the end; nothing is kept when ``None``.
+        every_seconds: Time between two checkpoints.
         progress: Called at the beginning and after each tile.
 
     Returns:
@@ -96,7 +96,7 @@ def fit(
 
         def after(sums: Sums) -> None:
             if kept is not None:
-                kept.write(sums, finished=sums.rows == count)
+                kept.write(sums, 0.0 if sums.rows == count else every_seconds)
             told(sums.rows, count)
 
         add_rows(
@@ -131,7 +131,7 @@ class Kept:
             files.make_folder(self._path.parent)
             return None
         try:
-            with np.load(self._path, allow_pickle=False) as found:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 before = json.loads(str(found["job"]))
                 gram, moments, largest = (
                     torch.from_numpy(found[name]) for name in ("gram", "moments", "largest")
@@ -149,13 +149,13 @@ class Kept:
             )
         return Sums(gram, moments, largest, rows)
 
-    def write(self, sums: Sums, finished: bool) -> None:
-        """Write the sums, if that has not been done for a while.
+    def write(self, sums: Sums, every_seconds: float | int) -> None:
+        """Write the sums, if that has not been done for so many seconds.
 
         Raises:
             OutputError: They cannot be written.
         """
-        if not finished and time.monotonic() - self._written < _EVERY:
+        if time.monotonic() - self._written < every_seconds:
             return
         with files.atomic(self._path) as temporary, temporary.open("wb") as file:
             np.savez(
