@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	kills bench-solve bench-dispersion bench-peers bench-empirical bench-widths diagnoses \
+	kills bench-solve bench-solvers bench-dispersion bench-peers bench-empirical bench-widths diagnoses \
 	digits resnet clean
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
 	@echo "make kills   20 jobs killed at random moments, and their stores (some minutes)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
+	@echo "make bench-solvers  kernel regression on the protein table by each solver (25 GB, an hour)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-dispersion  kernels of random networks of every depth against a plain loop"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
@@ -68,6 +69,9 @@ infinite-protein: .venv/.ready
 
 bench-solve: .venv/.ready
 	$(BIN)/python benchmarks/solve.py
+
+bench-solvers: .venv/.ready
+	$(BIN)/python benchmarks/solvers.py
 
 kills: .venv/.ready
 	$(BIN)/python benchmarks/kills.py

@@ -13,6 +13,7 @@ Public names:
     NTKMonitor: The tangent kernel of a probe set, watched during training.
     KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
     Cholesky: A solver of it: the exact one, in the memory of one matrix.
+    ConjugateGradients: A solver of it for any number of points.
     Nystrom: A solver of it: the best function on a few centres, for any number of rows.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
@@ -48,7 +49,14 @@ if TYPE_CHECKING:
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
-    from farfield.regression import Cholesky, GradientFlow, KernelRegression, Nystrom, certify
+    from farfield.regression import (
+        Cholesky,
+        ConjugateGradients,
+        GradientFlow,
+        KernelRegression,
+        Nystrom,
+    )
+    from farfield.regression.certify import certify
     from farfield.regression.estimator import NTKRegressor
 
 __version__ = "0.1.0"
@@ -56,6 +64,7 @@ __version__ = "0.1.0"
 _ROOMS = ("data", "errors", "report", "scale", "studies", "theory", "training")
 _NAMES = {
     "Cholesky": "farfield.regression",
+    "ConjugateGradients": "farfield.regression",
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
     "NTKMonitor": "farfield.empirical",
@@ -78,6 +87,7 @@ _NAMES = {
 
 __all__ = [
     "Cholesky",
+    "ConjugateGradients",
     "GradientFlow",
     "Kernel",
     "KernelRegression",

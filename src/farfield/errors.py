@@ -41,6 +41,10 @@ class SingularKernelError(FarfieldError):
     """A kernel matrix cannot be inverted in the precision it is held in."""
 
 
+class ConvergenceError(FarfieldError):
+    """An iteration ended before it reached what was asked for."""
+
+
 class FarfieldWarning(UserWarning):
     """Base of every warning that farfield gives."""
 

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 
 from farfield.errors import SettingsError
 from farfield.machine import free_memory
-from farfield.regression.cholesky import Cholesky
+from farfield.regression.cholesky import Cholesky, bytes_needed
+from farfield.regression.conjugate_gradients import ConjugateGradients
 from farfield.regression.nystrom import Nystrom
 from farfield.regression.problem import Problem, Solver
 
-NAMED: Mapping[str, Solver] = {"cholesky": Cholesky(), "nystrom": Nystrom()}
+NAMED: Mapping[str, Solver] = {
+    "cholesky": Cholesky(),
+    "cg": ConjugateGradients(),
+    "nystrom": Nystrom(),
+}
 """Solvers with their default settings."""
 
 _GIGABYTE = 10**9
@@ -49,7 +54,7 @@ def choose(solver: str | Solver, problem: Problem) -> tuple[Solver, str]:
     if solver != "auto":
         return NAMED[solver], f"{solver}, as asked for"
     points, free = len(problem.merged.x), free_memory()
-    name = "cholesky"
+    name = "cholesky" if bytes_needed(points) <= free else "cg"
     return NAMED[name], (
         f"{name}: the matrix of {points:,} points takes {8 * points**2 / _GIGABYTE:,.2g} GB, and "
         f"{free / _GIGABYTE:,.2g} GB of memory are free"

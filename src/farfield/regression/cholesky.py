@@ -76,11 +76,12 @@ class Cholesky:
         residual = targets - product - problem.ridges[:, None] * coefficients
         diagonal = diagonal_of(problem.kernel, merged.x)
         sizes = rounded_up(residual, coefficients, diagonal, dtype, len(targets))
+        norms = error_norms(sizes, problem.ridges, factor.smallest_eigenvalue)
         return Solution(
             merged.x,
             coefficients,
             squared_norms(coefficients, product, diagonal, dtype),
-            error_norms(sizes, problem.ridges, factor.smallest_eigenvalue),
+            norms,
             factor.smallest_eigenvalue,
             factor.largest_eigenvalue,
             len(targets),
@@ -91,6 +92,7 @@ class Cholesky:
                 len(targets),
                 len(targets),
                 max(relative(residual, targets)),
+                float(norms.max()),
                 time.perf_counter() - start,
             ),
         )

@@ -47,16 +47,16 @@ def factorise_safely(
     """
     rounding = float(torch.finfo(dtype).eps)
     if not float(matrix.diagonal().max()) * len(matrix) < LARGEST_SQUARED:
-        raise _not_finite(len(matrix), dtype)
+        raise not_finite(len(matrix), dtype)
     factor = factorise(matrix, ridge)
     if not isinstance(factor, Factor):
         if not is_finite(matrix.T):
-            raise _not_finite(len(matrix), dtype)
+            raise not_finite(len(matrix), dtype)
         packed, diagonal = matrix.T, matrix.diagonal().copy()
         raise SingularKernelError(
             f"The kernel matrix of {len(matrix)} training points is singular in {dtype}: "
             f"{_failure(packed, diagonal, factor)} {_alike(packed, diagonal, merged)}"
-            f"{_ways_out(dtype)}"
+            f"{ways_out(dtype)}"
         )
     smallest, largest = factor.smallest_eigenvalue, factor.largest_eigenvalue
     state = (
@@ -66,20 +66,21 @@ def factorise_safely(
     if smallest <= SINGULAR * rounding * largest:
         raise SingularKernelError(
             f"The kernel matrix of {len(matrix)} training points is singular in {dtype}: {state}"
-            f"{_ways_out(dtype)}"
+            f"{ways_out(dtype)}"
         )
     if rounding * largest > FEWEST_DIGITS * smallest:
         warnings.warn(
             f"The kernel matrix of {len(matrix)} training points is close to singular in {dtype}: "
             f"{state}Relative errors of up to {rounding * largest / smallest:.0e} are possible. "
-            f"{_ways_out(dtype)}",
+            f"{ways_out(dtype)}",
             ConditioningWarning,
             stacklevel=3,
         )
     return factor
 
 
-def _not_finite(points: int, dtype: torch.dtype) -> RangeError:
+def not_finite(points: int, dtype: torch.dtype) -> RangeError:
+    """What is said of a kernel that cannot be computed with."""
     return RangeError(
         f"The kernel of the {points} training points is not finite, or too large to be computed "
         f"with: it grows beyond the range of {dtype}. Scale the inputs down, or put a norm into "
@@ -104,7 +105,8 @@ def _alike(packed: Float[np.ndarray, "n n"], diagonal: np.ndarray, merged: int) 
     return text
 
 
-def _ways_out(dtype: torch.dtype) -> str:
+def ways_out(dtype: torch.dtype) -> str:
+    """What helps where a kernel matrix is close to singular."""
     precision = "" if dtype == torch.float64 else "compute the kernel in float64; "
     return (
         f"What helps: {precision}a ridge (KernelRegression(kernel, ridge=1e-6)); biases in the "

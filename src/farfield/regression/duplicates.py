@@ -20,12 +20,14 @@ class Merged:
     Attributes:
         x: The distinct inputs, in the order in which they first occur.
         y: The mean target of each.
+        first: Which point each of them is, the first of its duplicates.
         counts: How many points each stands for.
         conflicts: How many of them stand for points whose targets differ.
     """
 
     x: Float[Tensor, "m *features"]
     y: Float[Tensor, "m outputs"]
+    first: Int[np.ndarray, " m"]
     counts: Int[np.ndarray, " m"]
     conflicts: int
 
@@ -72,7 +74,7 @@ def merge_duplicates(x: Float[Tensor, "n *features"], y: Float[Tensor, "n output
     first, group = _groups(x)
     counts = np.bincount(group, minlength=len(first))
     if len(first) == len(x):
-        return Merged(x, y, counts, 0)
+        return Merged(x, y, first, counts, 0)
     index = torch.from_numpy(group)
     # Sums of differences to the first target: equal targets are kept to the bit.
     base = y[torch.from_numpy(first)]
@@ -81,7 +83,7 @@ def merge_duplicates(x: Float[Tensor, "n *features"], y: Float[Tensor, "n output
     differing = torch.zeros(len(first), dtype=torch.bool)
     differing[index[(gaps != 0).any(1)]] = True
     means = base + sums / torch.from_numpy(counts)[:, None]
-    return Merged(x[torch.from_numpy(first)], means, counts, int(differing.sum()))
+    return Merged(x[torch.from_numpy(first)], means, first, counts, int(differing.sum()))
 
 
 def _groups(x: Tensor) -> tuple[np.ndarray, np.ndarray]:

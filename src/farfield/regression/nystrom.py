@@ -142,7 +142,7 @@ class Nystrom:
 
 @dataclass(frozen=True)
 class NystromReport(SolverReport):
-    """What the solver did.
+    """What the solver did; nothing is proven of how far the function of all points is.
 
     Attributes:
         left_out: Centres that were left out because the others span them.
@@ -154,7 +154,8 @@ class NystromReport(SolverReport):
 
     def __str__(self) -> str:
         return (
-            f"{super().__str__()}; {self.support:,} centres, {self.left_out} more were spanned by "
+            f"{self.solver}: {self.points:,} points, {self.seconds:.1f} s, relative residual "
+            f"{self.residual:.1e}; {self.support:,} centres, {self.left_out} more were spanned by "
             "them"
         )
 
@@ -231,7 +232,7 @@ def solution_of(
         sums.largest.numpy(),
         Projected(basis, factor, float(ridge)),
         NystromReport(
-            "nystrom", sums.rows, size, max(relative(residual, moments)),
+            "nystrom", sums.rows, size, max(relative(residual, moments)), np.inf,
             time.perf_counter() - start, basis.left_out, basis.rounding,
         ),
     )  # fmt: skip

@@ -40,6 +40,8 @@ class SolverReport:
         points: Distinct training points.
         support: Points that the function is made of: all of them, or chosen centres.
         residual: The largest ``|y - G a| / |y|`` of an output, computed from the coefficients.
+        error_norm: The largest norm of what an output differs by from the exact solution, at
+            most: ``|f(x) - f*(x)| <= sqrt(k(x, x)) error_norm``.
         seconds: Wall time, kernel included.
     """
 
@@ -47,12 +49,14 @@ class SolverReport:
     points: int
     support: int
     residual: float
+    error_norm: float
     seconds: float
 
     def __str__(self) -> str:
         return (
             f"{self.solver}: {self.points:,} points, {self.seconds:.1f} s, "
-            f"relative residual {self.residual:.1e}"
+            f"relative residual {self.residual:.1e}, "
+            f"|f(x) - f*(x)| <= {self.error_norm:.1e} sqrt(k(x, x))"
         )
 
 

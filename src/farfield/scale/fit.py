@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class Kept:
                     torch.from_numpy(found[name]) for name in ("gram", "moments", "largest")
                 )
                 rows = int(found["rows"])
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise OutputError(
                 f"The checkpoint {self._path} cannot be read ({type(error).__name__}); remove it "
                 "to begin anew, or choose another file."

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
-from farfield.errors import DataError, OutputError
+from farfield.errors import DataError, OutputError, SettingsError
+from farfield.kernel import Kernel
 from farfield.scale.extra import needs
 from farfield.scale.job import SAME, Job, differences
+from farfield.scale.rows import opened
 
 _KEY = "farfield"  # under which a store's attributes hold the description of its job
 _UNFINISHED = "*.partial"  # zarr's files that a kill leaves behind
@@ -116,6 +119,33 @@ class StoredKernel:
             if self.symmetric and rows != columns:
                 product[columns] += values.T @ vectors[rows]
         return product
+
+    def check_made_of(self, kernel: Kernel, x: Tensor) -> None:
+        """Refuse to stand for another matrix than ``kernel(x, x)``.
+
+        Args:
+            kernel: The kernel that is meant.
+            x: Its inputs, in the dtype in which it is computed.
+
+        Raises:
+            SettingsError: The store belongs to other inputs or another kernel.
+            DataError: It is not finished.
+        """
+        if not self.complete:
+            raise DataError(
+                f"The kernel in {self.address} is not finished; compute it again into the same "
+                "store to go on."
+            )
+        with opened(x) as rows:
+            meant = Job(kernel, rows, rows, self.side).description()
+        # Of other versions the values count, which are compared as well.
+        meant["job"]["versions"] = self._job["versions"]
+        found = differences(self.description, meant)
+        if found:
+            raise SettingsError(
+                f"The kernel in {self.address} is of another job: {'; '.join(found)}. Compute one "
+                "of these inputs, in the regression's kernel_dtype, with this kernel."
+            )
 
     def write(self, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Write one tile, in one piece: a kill leaves it complete or as it was.

@@ -141,7 +141,7 @@ def fit_table(
     inputs, outputs, x, y = _standardised(prepared, rows)
     kernel, prior = kernels(settings, x.shape[1])
     try:
-        fit = KernelRegression(kernel, chosen.ridge, prior).fit(x, y)
+        fit = KernelRegression(kernel, chosen.ridge, prior, solver="cholesky").fit(x, y)
     except SingularKernelError as error:
         found = str(error).partition(" What helps:")[0]
         raise SingularKernelError(f"{found} Give a larger ridge, such as --ridge 1e-4.") from error
