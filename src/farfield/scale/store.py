@@ -259,7 +259,8 @@ def _opened(store: str | Path, mode: str) -> StoredKernel | None:
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{store} cannot be read as a zarr array: {error}") from error
     if array is None:
-        if local and Path(store).is_dir() and any(Path(store).iterdir()):
+        # A kill while a store is made leaves nothing but unfinished files.
+        if local and any(not path.match(_UNFINISHED) for path in Path(store).glob("*")):
             raise OutputError(
                 f"The folder {store} holds something else than a kernel; choose another one."
             )
