@@ -200,6 +200,12 @@ def test_what_cannot_be_told_is_refused() -> None:
         ff.Nystrom(x / 0.0)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
+def test_settings_of_a_wrong_type() -> None:
+    with pytest.raises(SettingsError, match="centres is of type float"):
+        ff.Nystrom(10.0)
+
+
 def test_huge_and_tiny_inputs() -> None:
     """A kernel of directions: inputs of any size give the same, and targets theirs."""
     model = ff.mlp(2, [8, 8], 1, norm="layer")

@@ -76,7 +76,13 @@ class Nystrom:
 
     def __post_init__(self) -> None:
         """Refuse what is no number of centres, no batch of them, and no choice."""
-        number = self.centres if isinstance(self.centres, int) else len(self.centres)
+        given: object = self.centres
+        if not isinstance(given, int | Tensor):
+            raise SettingsError(
+                f"centres is of type {type(given).__name__}; it must be a whole number or a tensor "
+                "of centres, (m, *features)."
+            )
+        number = given if isinstance(given, int) else len(given)
         if number < 1:
             raise SettingsError(f"centres is {number}; there must be at least 1.")
         if self.choice not in ("random", "pivoted"):
