@@ -12,12 +12,16 @@ PAGE = pages.text("regression")
 
 
 def test_examples_run() -> None:
-    printed = pages.printed_by("regression", 5)
+    printed = pages.printed_by("regression", 7)
     assert "LayerNorm '1'" in printed
     assert "singular in torch.float64" in printed
     assert "1.0 is larger than 0.1" in printed
     assert "Bounded: for every input there is, the prediction of y stays between" in printed
     assert "nan" not in printed
+    assert "cg: 400 points" in printed
+    assert "off by at most" in printed
+    assert "\nstore " in printed
+    assert printed.count("True") >= 3
 
 
 def test_a_row_of_the_toy_table() -> None:

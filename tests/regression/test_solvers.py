@@ -106,6 +106,17 @@ def test_from_a_store(tmp_path: Path) -> None:
         ff.KernelRegression(GAUSSIAN, 1e-2, solver=solver).fit(x, y)
 
 
+@pytest.mark.parametrize("size", [1e-290, 1e290])
+def test_targets_of_any_size(size: float) -> None:
+    x, y = data()
+    for solver in ("cg", "cholesky"):
+        regression = ff.KernelRegression(GAUSSIAN, 0.1, solver=solver)
+        plain, other = (regression.fit(x, factor * y[:, :2]) for factor in (1.0, size))
+        torch.testing.assert_close(other.predict(x) / size, plain.predict(x), rtol=1e-7, atol=1e-7)
+        assert other.report.residual <= 1e-8
+        assert (other.solution.squared_norms[0] == math.inf) == (size > 1.0)
+
+
 def test_without_a_ridge() -> None:
     x, y = data(60)
     solver = ff.ConjugateGradients(tolerance=1e-9)

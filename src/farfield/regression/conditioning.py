@@ -74,7 +74,7 @@ def factorise_safely(
             f"{state}Relative errors of up to {rounding * largest / smallest:.0e} are possible. "
             f"{ways_out(dtype)}",
             ConditioningWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return factor
 

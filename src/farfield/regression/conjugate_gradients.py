@@ -31,7 +31,7 @@ from farfield.regression.solution import (
 )
 
 _WAYS = ("auto", "memory", "store", "recompute")
-_LARGEST_RANK = 1000
+_LARGEST_RANK = 2000
 _LARGEST_FACTOR = 2**31  # bytes; not the free memory, which is another when a solve goes on
 _LARGEST_SQUARED = 1e150  # eigenvalues are squared on the way
 _RESUMED = 1e-4  # by which the residual of a checkpoint may differ, relative to the targets
@@ -63,6 +63,7 @@ class ConjugateReport(SolverReport):
         return (
             f"{super().__str__()}, {self.iterations} iterations, preconditioner of rank "
             f"{self.rank:,}, products by {self.products}"
+            + ("" if self.costs is None else f" (measured: {self.costs})")
         )
 
 
@@ -80,7 +81,7 @@ class ConjugateGradients:
             they are in the end.
         max_iterations: Products after which it is given up.
         preconditioner_rank: Columns of L; 0 for none. By default a quarter of the points, at most
-            1,000 and 2 GiB.
+            2,000 and 2 GiB.
         products: ``"memory"``, ``"store"``, ``"recompute"``, or ``"auto"``: what takes least by a
             few timed tiles (:class:`farfield.regression.CostModel`).
         store: The kernel matrix of the training inputs: what :func:`farfield.scale.compute` made,
@@ -176,20 +177,22 @@ class ConjugateGradients:
         way, costs, matrix = self._products(problem)
         precondition = self._preconditioner(problem, diagonal)
         targets = merged.y.numpy()
+        scales = _powers_of_two(targets)
+        scaled = targets / scales
 
         def multiply(vectors: np.ndarray) -> np.ndarray:
             product: np.ndarray = matrix.multiply(vectors) + ridges[:, None] * vectors
             return product
 
         keeper = _Keeper(path, self._mark(problem), self.checkpoint_seconds, self.progress)
-        state = keeper.begin(multiply, targets)
+        state = keeper.begin(multiply, scaled)
         ended = iterate(
-            multiply, targets, precondition, self.tolerance, self.max_iterations, state, keeper.told
+            multiply, scaled, precondition, self.tolerance, self.max_iterations, state, keeper.told
         )
         keeper.end(ended.iterate)
         if ended.residual > self.tolerance:
             raise ConvergenceError(_unfinished(ended, self, problem))
-        coefficients, residual = ended.iterate.solution, ended.iterate.residual
+        coefficients, residual = ended.iterate.solution * scales, ended.iterate.residual * scales
         product = targets - residual - ridges[:, None] * coefficients
         sizes = rounded_up(residual, coefficients, diagonal, problem.dtype, matrix.longest)
         norms = error_norms(sizes, ridges)
@@ -280,6 +283,13 @@ class _Keeper:
         if self.path is not None:
             save_iterate(self.path, state, self.mark)
             self._last = time.perf_counter()
+
+
+def _powers_of_two(targets: np.ndarray) -> np.ndarray:
+    """The size of each column, so that no square of its entries is beyond all numbers."""
+    largest = np.abs(targets).max(axis=0)
+    powers: np.ndarray = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
+    return powers
 
 
 def _unfinished(ended: Outcome, settings: ConjugateGradients, problem: Problem) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 _BLOCK = 100  # columns of the kernel that are taken at once
+_ROWS = 4096  # rows of L that are looked at together
 _ROUNDING = 1e-12  # share of the trace below which nothing is left to represent
 
 Columns = Float[np.ndarray, "n k"]
@@ -35,7 +36,10 @@ class Preconditioner:
         cls, factor: Float[np.ndarray, "n rank"], shift: Float[np.ndarray, " n"]
     ) -> Preconditioner:
         """Make it ready to be applied."""
-        core = factor.T @ (factor / shift[:, None])
+        core = np.zeros((factor.shape[1], factor.shape[1]))
+        for start in range(0, len(factor), _ROWS):  # without a second factor
+            rows = slice(start, start + _ROWS)
+            core += factor[rows].T @ (factor[rows] / shift[rows, None])
         core.ravel()[:: len(core) + 1] += 1.0
         return cls(factor, shift, cho_factor(core, lower=True))
 

@@ -110,12 +110,13 @@ def squared_norms(
     Returns:
         An upper bound.
     """
-    found = np.einsum("ij,ij->j", coefficients, product)
     # The sum of m^2 terms |a_i| |K_ij| |a_j|, of which each is rounded, and |K_ij|^2 <= K_ii K_jj.
     sums = np.sqrt(diagonal) @ np.abs(coefficients)
     share = 2.0 * len(coefficients) * _EPS + _KERNEL_ROUNDINGS * float(torch.finfo(dtype).eps)
-    upper: np.ndarray = np.maximum(found, 0.0) + share * sums**2
-    return upper
+    with np.errstate(over="ignore", invalid="ignore"):  # a bound beyond all numbers is infinite
+        found = np.einsum("ij,ij->j", coefficients, product)
+        upper: np.ndarray = np.maximum(found, 0.0) + share * sums**2
+    return np.where(np.isnan(upper), math.inf, upper)
 
 
 def rounded_up(
@@ -169,10 +170,10 @@ def error_norms(
     Returns:
         An upper bound for each output, infinite if there is neither a ridge nor an eigenvalue.
     """
-    length = np.linalg.norm(residual, axis=0)
+    length = _lengths(residual)
     bounds = [np.full(len(length), math.inf)]
     if ridges.min() > 0.0:
-        bounds.append(0.5 * np.linalg.norm(residual / np.sqrt(ridges)[:, None], axis=0))
+        bounds.append(0.5 * _lengths(residual / np.sqrt(ridges)[:, None]))
     if eigenvalue > 0.0:
         bounds.append(length / math.sqrt(eigenvalue))
     least: np.ndarray = np.where(length > 0.0, np.minimum.reduce(bounds), 0.0)
@@ -181,8 +182,14 @@ def error_norms(
 
 def relative(residual: np.ndarray, targets: np.ndarray) -> Sequence[float]:
     """The norms of residuals over those of the targets; of targets that are 0 their own."""
-    sizes = np.linalg.norm(targets, axis=0)
-    ratios: list[float] = (
-        np.linalg.norm(residual, axis=0) / np.where(sizes > 0, sizes, 1.0)
-    ).tolist()
+    sizes = _lengths(targets)
+    ratios: list[float] = (_lengths(residual) / np.where(sizes > 0, sizes, 1.0)).tolist()
     return ratios
+
+
+def _lengths(columns: np.ndarray) -> np.ndarray:
+    """The norm of each column, whose squares may be beyond all numbers."""
+    largest = np.abs(columns).max(axis=0)
+    largest = np.where(largest > 0, largest, 1.0)
+    lengths: np.ndarray = np.linalg.norm(columns / largest, axis=0) * largest
+    return lengths
