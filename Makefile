@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	kills bench-solve bench-solvers bench-dispersion bench-peers bench-empirical bench-widths diagnoses \
+	kills cost bench-million bench-workers bench-solve bench-solvers bench-dispersion bench-peers bench-empirical bench-widths diagnoses \
 	digits resnet clean
 
 help:
@@ -18,6 +18,9 @@ help:
 	@echo "make diagnoses  the table of docs/diagnose.md (minutes)"
 	@echo "make infinite-protein  the exact infinite-width row of the protein table (11 GB, hours)"
 	@echo "make kills   20 jobs killed at random moments, and their stores (some minutes)"
+	@echo "make cost  what kernels and solves of up to 5 million rows cost (a minute)"
+	@echo "make bench-million DATA=protein.csv  Nystrom's method on a million rows (15 minutes)"
+	@echo "make bench-workers  tiles on one worker process against two (some minutes)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
 	@echo "make bench-solvers  kernel regression on the protein table by each solver (13 GB of memory and of disk, an hour)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
@@ -75,6 +78,15 @@ bench-solvers: .venv/.ready
 
 kills: .venv/.ready
 	$(BIN)/python benchmarks/kills.py
+
+cost: .venv/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cost.py
+
+bench-million: .venv/.ready
+	$(BIN)/python benchmarks/million.py --data $(DATA)
+
+bench-workers: .venv/.ready
+	$(BIN)/python benchmarks/workers.py
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/training.py

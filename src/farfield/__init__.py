@@ -14,6 +14,7 @@ Public names:
     KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
     Cholesky: A solver of it: the exact one, in the memory of one matrix.
     ConjugateGradients: A solver of it for any number of points.
+    Nystrom: A solver of it: the best function on a few centres, for any number of rows.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
     diagnose: Whether tangent-kernel theory describes a network of finite width and depth.
@@ -21,7 +22,7 @@ Public names:
     stabilize: A copy of a network with LayerNorms inserted.
     Kernel: A matrix of pair values between two batches, computed tile by tile.
     theory: What is known of random networks before any is drawn.
-    scale: Kernels larger than memory, as resumable jobs.
+    scale: Kernels and regressions larger than memory, as resumable jobs.
     training: Many networks trained at once.
     data: Tables: loading, preparing, splitting.
     studies: Published experiments, rerun.
@@ -48,7 +49,13 @@ if TYPE_CHECKING:
     from farfield.infinite import infinite_width, monte_carlo
     from farfield.kernel import Kernel
     from farfield.networks import gaussian_init_, init_variance, mlp
-    from farfield.regression import Cholesky, ConjugateGradients, GradientFlow, KernelRegression
+    from farfield.regression import (
+        Cholesky,
+        ConjugateGradients,
+        GradientFlow,
+        KernelRegression,
+        Nystrom,
+    )
     from farfield.regression.certify import certify
     from farfield.regression.estimator import NTKRegressor
 
@@ -63,6 +70,7 @@ _NAMES = {
     "NTKMonitor": "farfield.empirical",
     "empirical_ntk": "farfield.empirical",
     "KernelRegression": "farfield.regression",
+    "Nystrom": "farfield.regression",
     "NTKRegressor": "farfield.regression.estimator",
     "certify": "farfield.regression",
     "diagnose": "farfield.diagnosis",
@@ -85,6 +93,7 @@ __all__ = [
     "KernelRegression",
     "NTKMonitor",
     "NTKRegressor",
+    "Nystrom",
     "certify",
     "data",
     "diagnose",

@@ -88,6 +88,15 @@ def test_missing_and_damaged_tiles_are_computed_anew(
     assert open_kernel(tmp_path / "k").complete
 
 
+def test_a_kill_while_the_store_is_made(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files
+) -> None:
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "zarr.0a1b.partial").write_text("{")
+    made = compute(limit.ntk, x, store=tmp_path / "k", tile=20)
+    assert files(made) == files(compute(limit.ntk, x, store=tmp_path / "other", tile=20))
+
+
 def test_another_job_is_refused_with_what_differs(
     limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files
 ) -> None:

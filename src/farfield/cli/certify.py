@@ -8,22 +8,13 @@ from typing import Annotated
 import typer
 
 from farfield.cli.arguments import set_threads, whole_numbers
-from farfield.cli.options import RUNS, Out, Overwrite, Threads
+from farfield.cli.options import MODEL, RUNS, Out, Overwrite, Threads, Weights
 from farfield.cli.printing import finish
 
 
 def certify(
-    model: Annotated[
-        str,
-        typer.Argument(help="my_model.py:build, a function without arguments that makes it."),
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="A .safetensors file, or a state dict from torch.save; nothing in it is run.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Annotated[str, typer.Argument(help=MODEL)],
+    weights: Weights = None,
     input_shape: Annotated[
         str | None,
         typer.Option(

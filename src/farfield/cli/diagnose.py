@@ -8,15 +8,12 @@ from typing import Annotated
 import typer
 
 from farfield.cli.arguments import set_threads
-from farfield.cli.options import RUNS, Out, Overwrite, Threads
+from farfield.cli.options import MODEL, RUNS, Out, Overwrite, Threads
 from farfield.cli.printing import finish
 
 
 def diagnose(
-    model: Annotated[
-        str,
-        typer.Argument(help="my_model.py:build, a function without arguments that makes it."),
-    ],
+    model: Annotated[str, typer.Argument(help=MODEL)],
     data: Annotated[
         Path, typer.Option(help="Inputs as a .npy file, the samples first; nothing in it is run.")
     ],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farfield.cli.arguments import set_threads
-from farfield.cli.options import Resume, Threads
+from farfield.cli.options import MODEL, BiasVar, Resume, Threads, Weights, WeightVar
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +25,7 @@ def kernel(
     data: Annotated[
         Path, typer.Argument(help="Inputs, one row each: a .npy, .parquet or .zarr file.")
     ],
-    model: Annotated[
-        str,
-        typer.Option(help="my_model.py:build, a function without arguments that makes it."),
-    ],
+    model: Annotated[str, typer.Option(help=MODEL)],
     store: Annotated[
         str, typer.Option(help="A folder, or an address such as s3://bucket/kernel.zarr.")
     ] = "kernel.zarr",
@@ -46,26 +43,9 @@ def kernel(
             help="ntk or nngp of infinite width, or empirical: the NTK of the network as it is.",
         ),
     ] = "ntk",
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="A .safetensors file, or a state dict from torch.save; nothing in it is run.",
-            show_default=False,
-        ),
-    ] = None,
-    weight_var: Annotated[
-        float | None,
-        typer.Option(
-            help="Weights are N(0, this / fan_in) [default: as the model was drawn].",
-            show_default=False,
-        ),
-    ] = None,
-    bias_var: Annotated[
-        float | None,
-        typer.Option(
-            help="Biases are N(0, this) [default: as the model was drawn].", show_default=False
-        ),
-    ] = None,
+    weights: Weights = None,
+    weight_var: WeightVar = None,
+    bias_var: BiasVar = None,
     tile: Annotated[int, typer.Option(help="Rows and columns of a tile.")] = 2048,
     workers: Annotated[
         int | None,

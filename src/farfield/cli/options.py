@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 RUNS = Path("farfield-runs")
+MODEL = "my_model.py:build, a function without arguments that makes it."
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="A first look: few seeds and epochs, not the paper's scale.")
@@ -66,5 +67,29 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         "--cache", help="Folder for features [default: the user's cache].", show_default=False
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="A .safetensors file, or a state dict from torch.save; nothing in it is run.",
+        show_default=False,
+    ),
+]
+WeightVar = Annotated[
+    float | None,
+    typer.Option(
+        "--weight-var",
+        help="Weights are N(0, this / fan_in) [default: as the model was drawn].",
+        show_default=False,
+    ),
+]
+BiasVar = Annotated[
+    float | None,
+    typer.Option(
+        "--bias-var",
+        help="Biases are N(0, this) [default: as the model was drawn].",
+        show_default=False,
     ),
 ]

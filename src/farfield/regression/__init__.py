@@ -7,6 +7,7 @@ from farfield.regression.conjugate_gradients import ConjugateGradients, Conjugat
 from farfield.regression.costs import CostModel
 from farfield.regression.gradient_flow import GradientFlow
 from farfield.regression.kernel_regression import KernelFit, KernelRegression
+from farfield.regression.nystrom import Nystrom
 from farfield.regression.problem import Problem, Solver
 from farfield.regression.ridge_path import RidgePath
 from farfield.regression.solution import Solution, SolverReport
@@ -21,6 +22,7 @@ __all__ = [
     "GradientFlow",
     "KernelFit",
     "KernelRegression",
+    "Nystrom",
     "Problem",
     "RidgePath",
     "Solution",

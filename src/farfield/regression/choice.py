@@ -8,9 +8,14 @@ from farfield.errors import SettingsError
 from farfield.machine import free_memory
 from farfield.regression.cholesky import Cholesky, bytes_needed
 from farfield.regression.conjugate_gradients import ConjugateGradients
+from farfield.regression.nystrom import Nystrom
 from farfield.regression.problem import Problem, Solver
 
-NAMED: Mapping[str, Solver] = {"cholesky": Cholesky(), "cg": ConjugateGradients()}
+NAMED: Mapping[str, Solver] = {
+    "cholesky": Cholesky(),
+    "cg": ConjugateGradients(),
+    "nystrom": Nystrom(),
+}
 """Solvers with their default settings."""
 
 _GIGABYTE = 10**9

@@ -15,8 +15,12 @@ from farfield.regression.solve import Factor, closest_pair, factorise, is_finite
 SINGULAR = 10.0
 """An eigenvalue below this many roundings of the largest one is not told from 0."""
 
-_FEWEST_DIGITS = 1e-4  # the relative error from which there is a warning
-_LARGEST_SQUARED = 1e150  # eigenvalues are squared on the way
+FEWEST_DIGITS = 1e-4
+"""The relative error from which there is a warning."""
+
+LARGEST_SQUARED = 1e150
+"""Eigenvalues are squared on the way, so they must be less."""
+
 _LARGEST_DENSE = 2000  # rows of which all eigenvalues are computed for a message
 
 
@@ -42,7 +46,7 @@ def factorise_safely(
         ConditioningWarning: Predictions have fewer than 4 digits that are certain.
     """
     rounding = float(torch.finfo(dtype).eps)
-    if not float(matrix.diagonal().max()) * len(matrix) < _LARGEST_SQUARED:
+    if not float(matrix.diagonal().max()) * len(matrix) < LARGEST_SQUARED:
         raise not_finite(len(matrix), dtype)
     factor = factorise(matrix, ridge)
     if not isinstance(factor, Factor):
@@ -64,7 +68,7 @@ def factorise_safely(
             f"The kernel matrix of {len(matrix)} training points is singular in {dtype}: {state}"
             f"{ways_out(dtype)}"
         )
-    if rounding * largest > _FEWEST_DIGITS * smallest:
+    if rounding * largest > FEWEST_DIGITS * smallest:
         warnings.warn(
             f"The kernel matrix of {len(matrix)} training points is close to singular in {dtype}: "
             f"{state}Relative errors of up to {rounding * largest / smallest:.0e} are possible. "

@@ -42,7 +42,7 @@ class KernelRegression:
         prior: Covariance of the networks at initialisation, for standard deviations of an
             ensemble: the NNGP kernel, when ``kernel`` is the NTK of the same model.
         kernel_dtype: The dtype in which the kernel gets its inputs. All else is float64.
-        solver: ``"cholesky"``, ``"cg"``, the settings of a solver, such as
+        solver: ``"cholesky"``, ``"cg"``, ``"nystrom"``, the settings of a solver, such as
             ``ff.ConjugateGradients(tolerance=1e-10)``, or ``"auto"``: Cholesky while the
             matrix fits in the memory that is free, else conjugate gradients.
 

@@ -26,6 +26,7 @@ _TILE = 2048
 """Rows and columns of a tile: 32 MB in float64, seconds of work at most."""
 
 _BATCH = 4096  # tasks that dask holds at once
+_SIDE = 256  # rows and columns of the blocks by which a tile is transposed
 
 Progress = Callable[[int, int], None]
 """Called with the number of tiles that are done, from 0 on, and that of all."""
@@ -97,7 +98,7 @@ def compute(
         _check_rows(rows, columns)
         job = Job(kernel, rows, columns, tile, device)
         stored = prepare(job, store, resume=resume)
-        work = Work(job, stored)
+        work = Work(job, stored, fresh=not stored.array.nchunks_initialized)
         places = job.places()
         done = _counted(progress, len(places))
         if client is None:
@@ -114,17 +115,19 @@ class Work:
     Attributes:
         job: What is computed.
         stored: Where it goes.
+        fresh: Whether the store was empty when the run began, so that nothing is looked for.
     """
 
     job: Job
     stored: StoredKernel
+    fresh: bool
 
     def __call__(self, place: tuple[int, int]) -> bool:
         """Compute a tile, unless it is there; whether it was computed."""
         rows, columns = self.job.span(place)
         mirrored = self.job.symmetric and rows != columns
         targets = [(rows, columns), *([(columns, rows)] if mirrored else [])]
-        if all(self.stored.tile(*target) is not None for target in targets):
+        if not self.fresh and all(self.stored.tile(*target) is not None for target in targets):
             return False
         values = self.job.tile(place)
         if not np.isfinite(values).all():
@@ -135,8 +138,18 @@ class Work:
             )
         self.stored.write(rows, columns, values)
         if mirrored:
-            self.stored.write(columns, rows, np.ascontiguousarray(values.T))
+            self.stored.write(columns, rows, _mirrored(values))
         return True
+
+
+def _mirrored(values: np.ndarray) -> np.ndarray:
+    """The transposed matrix in C's order, block by block: each of them stays in the cache."""
+    mirror = np.empty(values.shape[::-1], values.dtype)
+    for top in range(0, len(values), _SIDE):
+        for left in range(0, values.shape[1], _SIDE):
+            block = values[top : top + _SIDE, left : left + _SIDE]
+            mirror[left : left + _SIDE, top : top + _SIDE] = block.T
+    return mirror
 
 
 def _on_threads(

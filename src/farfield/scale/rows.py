@@ -103,7 +103,7 @@ class Rows:
 
 
 @contextlib.contextmanager
-def opened(source: Source, dtype: torch.dtype | None = None) -> Iterator[Rows]:
+def opened(source: Source, dtype: torch.dtype | None = None, part: int = 0) -> Iterator[Rows]:
     """The rows of whatever holds them.
 
     A loader can only be read from its beginning to its end, so its rows go through a temporary
@@ -112,6 +112,7 @@ def opened(source: Source, dtype: torch.dtype | None = None) -> Iterator[Rows]:
     Args:
         source: See :data:`Source`.
         dtype: What the rows are converted to.
+        part: Which part of a loader's batches: 0 for inputs, 1 for targets.
 
     Yields:
         The rows.
@@ -122,7 +123,7 @@ def opened(source: Source, dtype: torch.dtype | None = None) -> Iterator[Rows]:
     """
     if isinstance(source, DataLoader):
         with tempfile.TemporaryDirectory(prefix="farfield-rows-") as folder:
-            yield Rows(_spooled(source, Path(folder)), dtype)
+            yield Rows(_spooled(source, Path(folder), part), dtype)
         return
     if isinstance(source, str | Path):
         source = Path(source)
@@ -168,7 +169,10 @@ def _open(path: Path) -> Readable:
 
 
 class _Parquet:
-    """The numeric columns of a Parquet file, read group by group."""
+    """The numeric columns of a Parquet file, read group by group.
+
+    The groups of the last reading are kept: the rows that are read next are often in them.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -193,6 +197,7 @@ class _Parquet:
         self.shape = (metadata.num_rows, metadata.num_columns)
         groups = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
         self._ends = np.cumsum([0, *groups])
+        self._last = (range(0), np.empty((0, self.shape[1])))
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(self.shape[0])
@@ -200,21 +205,24 @@ class _Parquet:
             return np.empty((0, self.shape[1]))
         first = int(np.searchsorted(self._ends, start, side="right")) - 1
         last = int(np.searchsorted(self._ends, stop, side="left"))
-        table = self._file.read_row_groups(list(range(first, last)))
-        columns = [column.to_numpy() for column in table.columns]
-        block = np.stack(columns, axis=1)
+        groups = range(first, last)
+        held, block = self._last  # both at once: other threads read too
+        if held != groups:
+            columns = self._file.read_row_groups(list(groups)).columns
+            block = np.stack([column.to_numpy() for column in columns], axis=1)
+            self._last = (groups, block)
         return block[start - self._ends[first] : stop - self._ends[first]]
 
 
-def _spooled(loader: DataLoader[Any], folder: Path) -> Path:
-    """The rows of a loader in a file: its samples, or the first of each sample's parts."""
+def _spooled(loader: DataLoader[Any], folder: Path, wanted: int) -> Path:
+    """The rows of a loader in a file: its samples, or one of each sample's parts."""
     if isinstance(loader.sampler, RandomSampler):
         raise SettingsError(
             "The DataLoader shuffles, so its rows have no order; make it with shuffle=False."
         )
     raw, count, first = folder / "rows", 0, None
     with raw.open("wb") as file:
-        for block in _batches(loader):
+        for block in _batches(loader, wanted):
             if first is None:
                 first = block[:0]
             if block.dtype != first.dtype or block.shape[1:] != first.shape[1:]:
@@ -241,12 +249,13 @@ def _spooled(loader: DataLoader[Any], folder: Path) -> Path:
     return path
 
 
-def _batches(loader: Iterable[Any]) -> Iterator[np.ndarray]:
+def _batches(loader: Iterable[Any], wanted: int) -> Iterator[np.ndarray]:
     for batch in loader:
-        part = batch[0] if isinstance(batch, list | tuple) else batch
+        parts = batch if isinstance(batch, list | tuple) else (batch,)
+        part = parts[wanted] if wanted < len(parts) else None
         if not isinstance(part, Tensor):
             raise SettingsError(
-                f"The DataLoader gives batches of type {type(part).__name__}; they must be tensors,"
-                " or tuples whose first part is the inputs."
+                f"Part {wanted} of the DataLoader's batches is of type {type(part).__name__}; they "
+                "must be tensors of inputs, or tuples of inputs and targets."
             )
         yield part.detach().cpu().numpy()

@@ -19,6 +19,7 @@ from farfield.scale.rows import opened
 
 _KEY = "farfield"  # under which a store's attributes hold the description of its job
 _UNFINISHED = "*.partial"  # zarr's files that a kill leaves behind
+_UNDESCRIBED = "zarr.*.partial"  # the first of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +206,7 @@ def prepare(job: Job, store: str | Path, *, resume: bool) -> StoredKernel:
     description = job.description()
     before = _opened(store, "r+")
     if before is None:
+        _remove_unfinished(store)
         return _created(job, store, description)
     if not resume:
         raise OutputError(
@@ -215,10 +217,14 @@ def prepare(job: Job, store: str | Path, *, resume: bool) -> StoredKernel:
             f"The kernel in {store} is of another job: {'; '.join(found)}. Choose another store, "
             "or remove this one."
         )
+    _remove_unfinished(store)
+    return before
+
+
+def _remove_unfinished(store: str | Path) -> None:
     if "://" not in str(store):
         for leftover in Path(store).rglob(_UNFINISHED):
             leftover.unlink(missing_ok=True)
-    return before
 
 
 def _created(job: Job, store: str | Path, description: dict[str, Any]) -> StoredKernel:
@@ -259,7 +265,8 @@ def _opened(store: str | Path, mode: str) -> StoredKernel | None:
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{store} cannot be read as a zarr array: {error}") from error
     if array is None:
-        if local and Path(store).is_dir() and any(Path(store).iterdir()):
+        # A kill while a store is made leaves nothing but its unfinished description.
+        if local and any(not path.match(_UNDESCRIBED) for path in Path(store).glob("*")):
             raise OutputError(
                 f"The folder {store} holds something else than a kernel; choose another one."
             )
