@@ -21,7 +21,8 @@ import torch
 from distributed import Client, LocalCluster, get_task_stream
 
 import farfield as ff
-from farfield.kernel import Kernel, Output
+from farfield.destination import Output
+from farfield.kernel import Kernel
 
 
 class Timed(Kernel):
