@@ -223,6 +223,13 @@ def test_protein_claims_compare_intervals() -> None:
     found = protein.claims(Result(worse))  # type: ignore[arg-type]
     assert [claim.agrees for claim in found] == [False] * 4 + [True]
     assert "every" in found[1].why
+    assert "below it, beyond chance" in found[0].why
+    # Below the standard network, but by less than seeds differ: nothing is told.
+    shift = (metrics["variant"] == "every") * (20.0 * (metrics["seed"] % 2) - 10.5)
+    unsure = protein.claims(Result(metrics.assign(r2=metrics["r2"] + shift)))[0]  # type: ignore[arg-type]
+    assert unsure.agrees is None
+    one = metrics[metrics["seed"] == 0]
+    assert protein.claims(Result(one))[0].agrees is None  # type: ignore[arg-type]
     # Seeds that differ by more than what the standard network is off the largest true value.
     first = (predictions["variant"] == "standard") & (predictions["seed"] == 0)
     predictions.loc[first, "prediction"] *= 30.0

@@ -50,22 +50,23 @@ def ranking(item: str, scores: Mapping[tuple[str, str], Mean], published: str, w
         return unrun(f"{item}, ranking", claim, published)
     standard = scores["standard", "out"]
     normed = {key: scores[key, "out"] for key in NORMED if (key, "out") in scores}
-    ahead = all(value.value > standard.value for value in normed.values())
-    apart = all(
-        value.value - standard.value > float(np.hypot(value.half_width, standard.half_width))
+    leads = [
+        (value.value - standard.value, float(np.hypot(value.half_width, standard.half_width)))
         for value in normed.values()
-    )
+    ]
+    apart = all(lead > chance for lead, chance in leads)
+    behind = any(lead < -chance for lead, chance in leads)
     return Claim(
         f"{item}, ranking",
         claim,
         published,
         f"R2 {', '.join(f'{value} ({key})' for key, value in normed.items())} against {standard}",
-        True if apart else None if ahead else False,
+        True if apart else False if behind else None,
         why
         if apart
-        else "All are above it, but some within chance."
-        if ahead
-        else "Some are not above it.",
+        else "Some are below it, beyond chance."
+        if behind
+        else "Some differ from it by no more than chance.",
     )
 
 
