@@ -104,7 +104,9 @@ def test_a_size_that_lies_writes_no_more_than_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no archive at all", b"PK\x03\x04broken"])
 def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "faces.zip").write_bytes(content)
-    with pytest.raises(DataError, match="cannot be read as a zip or tar archive"):
+    with pytest.raises(
+        DataError, match=r"cannot be read as a zip or tar archive .+give the folder"
+    ):
         unpack(tmp_path / "faces.zip", tmp_path / "cache")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import farfield as ff
 from farfield.diagnosis import Dispersion, Gradients, Training
 from farfield.diagnosis.verdict import LAZY, RANDOM, verdict
-from farfield.errors import SettingsError
+from farfield.errors import RangeError, SettingsError, UnsupportedOperation
 
 FIXED = Dispersion(1.02, (1.01, 1.03), None, "", 0.0, 0.1, 0.0, 0.01, False, 200, 0)
 CRITICAL = Gradients("critical", 0.0, (-0.1, 0.1), ("a", "b", "c"), (1.0, 1.0, 1.0))
@@ -26,6 +26,7 @@ LAZILY = Training(100, 1e-3, 1.0, 0.1, LAZY / 2, 0.01)
         ({"value": 9.0, "heavy_tailed": True}, {}, {}, "one draw says little", "tails are heavy"),
         ({}, {"phase": "exploding", "slope": 3.0}, {}, "exploding", "10^2.6"),
         ({}, {"phase": "vanishing", "slope": -3.0}, {}, "vanishing", "10^-2.6"),
+        ({}, {"phase": "vanishing", "slope": -math.inf}, {}, "vanishing", "No gradient gets below"),
         ({}, {}, None, "NTK regime at initialisation", "give targets"),
         ({}, {}, {"change": 0.3}, "trainable but not lazy", "0.3"),
         ({}, {}, {"change": 0.3, "loss_after": 2.0}, "not lazy: the kernel changes", "0.3"),
@@ -152,9 +153,44 @@ def test_convolutions_and_token_models() -> None:
         ({"x": [1.0]}, "x is a list"),
         ({"y": [1.0]}, "y is a list"),
         ({"y": X[:3, 0]}, "3 targets for 12 inputs"),
+        ({"x": X.to(torch.complex64)}, "x is torch.complex64"),
+        ({"y": X[:, 0].to(torch.complex64)}, "y is torch.complex64"),
+        ({"x": torch.ones(3, 4, dtype=torch.int64)}, "give x as floats"),
     ],
 )
 def test_bad_input_is_one_sentence(options, said, as_users_run_it) -> None:
     arguments = {"x": X, **options}
     with pytest.raises(SettingsError, match=said):
         ff.diagnose(ff.mlp(4, [8], 1), arguments.pop("x"), **arguments)
+
+
+def test_targets_out_of_range_are_refused_before_the_draws() -> None:
+    with pytest.raises(RangeError, match=r"inf in torch\.float32; scale"):
+        ff.diagnose(ff.mlp(4, [8], 1), X, 1e30 * X[:, 0], draws=10**9)
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.linear(x) + torch.rand(1)
+
+
+def test_random_numbers_in_forward_are_refused_and_given_back() -> None:
+    model = Noisy()
+    state = torch.get_rng_state()
+    with pytest.raises(UnsupportedOperation, match="random numbers"):
+        ff.diagnose(model, X, draws=3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_attention_and_recurrent_models() -> None:
+    # No warning of a slow fallback, and no error of types, of which the first is raised here.
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    x = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
+    assert ff.diagnose(layer, x, draws=3).agreement.why_not
+    recurrent = nn.GRU(4, 3, batch_first=True)
+    with pytest.raises(UnsupportedOperation, match="first dimension must be the batch"):
+        ff.diagnose(recurrent, x, draws=3)

@@ -188,7 +188,7 @@ def test_no_agreement_says_why() -> None:
 def test_training_is_a_plain_loop() -> None:
     draws = Draws(ff.gaussian_init_(ff.mlp(3, [8], 1).double(), 2.0, 0.1), 0)
     y = X.sum(1, keepdim=True)
-    found = against.train(draws, X, y, X[:3], 10, 0.01, nothing)
+    found = against.train(draws.network(0), X, y, X[:3], 10, 0.01, nothing)
     network = draws.network(0)
     before = ff.empirical_ntk(network)(X[:3]).detach()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -219,3 +219,75 @@ def test_targets() -> None:
     ]:
         with pytest.raises(SettingsError, match=said):
             against.targets_of(y, outputs, 4)
+
+
+def test_a_channel_has_one_gradient_for_all_its_places() -> None:
+    # That of its bias; as sums over places, an average over 36 of them would look like vanishing.
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(3, 4, 3, padding=1),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+    draws = Draws(model.double(), 0)
+    x = torch.randn(1, 1, 6, 6, dtype=torch.float64)
+    shape, found = flow.gradients(draws, x, 1, nothing)
+    network = draws.network(0)
+    signs = torch.randint(2, (2,), generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+    biases = [network[0].bias, network[2].bias, network[6].bias]
+    expected = torch.autograd.grad(network(x)[0] @ signs.double(), biases)
+    assert found.sizes == pytest.approx([float(g.square().sum()) for g in expected], rel=1e-10)
+    assert shape.hidden == (3, 4)
+
+
+def test_gradients_that_are_lost_have_vanished() -> None:
+    # 120 layers with a factor of 0.1 each: 1e-120, far below the smallest number of float32.
+    model = ff.gaussian_init_(ff.mlp(3, [32] * 120, 1), 0.2, 0.1)
+    _, found = flow.gradients(Draws(model, 0), X.float(), 2, nothing)
+    assert found.phase == "vanishing"
+    assert found.sizes[0] == 0.0
+    assert found.slope == pytest.approx(math.log(0.1), abs=0.3)  # of 2 networks
+    dead = ff.gaussian_init_(ff.mlp(3, [4, 4], 1).double(), 0.0, 0.0)
+    _, found = flow.gradients(Draws(dead, 0), X, 2, nothing)
+    assert (found.phase, found.slope) == ("vanishing", -math.inf)
+
+
+class Heads(nn.Module):
+    """Two outputs, and one hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.value, self.policy = nn.Linear(3, 8), nn.Linear(8, 1), nn.Linear(8, 2)
+
+    def forward(self, x):
+        hidden = torch.relu(self.body(x))
+        return {"value": self.value(hidden)[:, 0], "policy": self.policy(hidden)}
+
+
+def test_outputs_of_several_heads_stand_side_by_side() -> None:
+    draws = Draws(Heads().double(), 0)
+    shape, _ = flow.gradients(draws, X, 1, nothing)
+    assert shape.hidden == (8,)
+    network, y = draws.network(0), torch.ones(5, 3, dtype=torch.float64)
+    expected = torch.cat([network(X)["value"][:, None], network(X)["policy"]], 1)
+    assert against.loss_of(network, X, y).item() == pytest.approx(
+        (expected - y).square().mean().item(), rel=1e-12
+    )
+    assert against.train(network, X, y, X[:2], 2, 0.01, nothing).change > 0
+
+
+def test_a_kernel_that_dies_in_training_has_changed_by_all_of_it() -> None:
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(0.01)
+        model[2].weight.fill_(1.0)
+    x = torch.ones(2, 1)
+    found = against.train(model, x, -10 * torch.ones(2, 1), x, 3, 0.1, nothing)
+    assert (found.change, found.distance) == (1.0, 1.0)
+
+
+def test_small_samples_are_not_called_heavy_tailed() -> None:
+    # The largest of 20 draws of an even law has more than a tenth of the sum of squares.
+    light = spread.dispersion(np.linspace(1.0, 2.0, 20)[:, None], None, "", 0)
+    assert light.largest_share < 0.1 < 3 * light.largest_share
+    uneven = np.append(np.ones(19), 2.0)[:, None]
+    assert spread.dispersion(uneven, None, "", 0).largest_share > 0.1
+    assert not spread.dispersion(uneven, None, "", 0).heavy_tailed

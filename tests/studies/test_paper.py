@@ -78,6 +78,7 @@ def test_one_table_of_all_claims_that_leads_to_a_page_for_each_item(tmp_path: Pa
         written = report.write_report(page, tmp_path / "run" / page.folder).read_text()
         assert '<a href="../report.html">All claims</a>' in written
         assert page.claims[0].why[:20] in written
+        assert sum("published" in table.frame for table in page.story().tables) == 1
     whole = report.write_report(result, tmp_path / "run").read_text()
     assert set(re.findall(r'<a href="([^"]+)"', whole)) == {p.address for p in pages.values()}
     bounds = pages["Theorem 3.3"].story()
@@ -222,6 +223,19 @@ def test_protein_claims_compare_intervals() -> None:
     found = protein.claims(Result(worse))  # type: ignore[arg-type]
     assert [claim.agrees for claim in found] == [False] * 4 + [True]
     assert "every" in found[1].why
+    assert "below it, beyond chance" in found[0].why
+    # Below the standard network, but by less than seeds differ: nothing is told.
+    shift = (metrics["variant"] == "every") * (20.0 * (metrics["seed"] % 2) - 10.5)
+    unsure = protein.claims(Result(metrics.assign(r2=metrics["r2"] + shift)))[0]  # type: ignore[arg-type]
+    assert unsure.agrees is None
+    one = metrics[metrics["seed"] == 0]
+    assert protein.claims(Result(one))[0].agrees is None  # type: ignore[arg-type]
+    # Seeds that differ by more than what the standard network is off the largest true value.
+    first = (predictions["variant"] == "standard") & (predictions["seed"] == 0)
+    predictions.loc[first, "prediction"] *= 30.0
+    unsure = protein.claims(Result(worse))[3]  # type: ignore[arg-type]
+    assert unsure.agrees is None
+    assert "more seeds" in unsure.why
 
 
 def test_claims_as_a_table() -> None:

@@ -275,6 +275,13 @@ def test_the_place_on_proteins_is_a_claim() -> None:
     assert same.agrees
     assert not other.agrees
     assert "0.50" in same.published
+    result = made(settings, {})
+    noisy = result.metrics.assign(
+        r2_out=result.metrics["r2_out"] + 5.0 * np.sin(np.arange(len(result.metrics)))
+    )
+    unsure = placements.Result(settings, noisy, {}).claims()[1]
+    assert unsure.agrees is None
+    assert "tell nothing" in unsure.why
 
 
 def test_without_the_tables_it_says_where_to_get_them(tmp_path: Path) -> None:

@@ -99,8 +99,9 @@ def _write_all(archive: Path, target: Path, limits: Limits) -> None:
     except _UNREADABLE as error:
         if isinstance(error, (DataError, OutputError)):
             raise
+        told = " ".join(str(error).split())  # tarfile's has a line for each method it tried
         raise DataError(
-            f"{archive} cannot be read as a zip or tar archive ({type(error).__name__}: {error}); "
+            f"{archive} cannot be read as a zip or tar archive ({type(error).__name__}: {told}); "
             "unpack it yourself and give the folder."
         ) from error
 

@@ -6,16 +6,14 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
-from farfield.diagnosis.draws import Draws
+from farfield.diagnosis.draws import Draws, side_by_side
 from farfield.diagnosis.result import Agreement, Training
-from farfield.empirical import NTKMonitor, empirical_ntk
+from farfield.empirical import empirical_ntk
 from farfield.errors import FarfieldError, RangeError, SettingsError
 from farfield.infinite import infinite_width
-
-_MEASUREMENTS = 5  # of the kernel, during training
 
 
 def agreement(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) -> Agreement:
@@ -25,7 +23,7 @@ def agreement(draws: Draws, x: Tensor, count: int, done: Callable[[int], None]) 
     if not x.is_floating_point():
         return _none("the infinite-width reading takes inputs that are real numbers")
     rows, columns = torch.triu_indices(len(x), len(x), 1)
-    network = draws.network(0)
+    network = draws.network(0).double()
     try:
         limit = infinite_width(network, parameterization="standard").ntk(x.double())
     except FarfieldError as error:
@@ -67,6 +65,8 @@ def targets_of(y: Tensor, outputs: int, rows: int) -> Tensor:
     """
     if len(y) != rows:
         raise SettingsError(f"There are {len(y)} targets for {rows} inputs.")
+    if y.is_complex():
+        raise SettingsError(f"y is {y.dtype}; targets must be real numbers, or classes.")
     if y.ndim == 1 and outputs > 1 and not y.is_floating_point():
         if int(y.min()) < 0 or int(y.max()) >= outputs:
             raise SettingsError(
@@ -85,8 +85,13 @@ def targets_of(y: Tensor, outputs: int, rows: int) -> Tensor:
     return flat
 
 
+def loss_of(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error."""
+    return (side_by_side(network(x), len(x)) - y).square().mean()
+
+
 def train(
-    draws: Draws,
+    network: nn.Module,
     x: Tensor,
     y: Tensor,
     probe: Tensor,
@@ -95,28 +100,27 @@ def train(
     done: Callable[[int], None],
 ) -> Training:
     """Full-batch Adam on mean squared error; the kernel at the probe set before and after."""
-    network = draws.network(0)
-    y = y.to(x.dtype)
     before = empirical_ntk(network)(probe).detach().double()
-    monitor = NTKMonitor(network, probe, every=max(1, steps // _MEASUREMENTS))
     optimizer = torch.optim.Adam(
         [p for p in network.parameters() if p.requires_grad], lr=learning_rate
     )
     losses = []
+    with torch.enable_grad():
+        for step in range(steps):
+            loss = loss_of(network, x, y)
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done(step + 1)
+    with torch.no_grad():
+        last = loss_of(network, x, y).item()
     try:
-        with torch.enable_grad():
-            for step in range(steps):
-                loss = (network(x).reshape(len(x), -1) - y).square().mean()
-                losses.append(loss.item())
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                monitor(learning_rate)
-                done(step + 1)
-        with torch.no_grad():
-            last = (network(x).reshape(len(x), -1) - y).square().mean().item()
         after = empirical_ntk(network)(probe).detach().double()
     except RangeError:
         return Training(steps, learning_rate, losses[0], math.inf, math.inf, 1.0)
     change = float((after - before).norm() / before.norm())
-    return Training(steps, learning_rate, losses[0], last, change, monitor.moments[-1].distance)
+    # 1 - cosine without cancellation; a kernel that has died has no direction.
+    apart = after / after.norm() - before / before.norm()
+    distance = float(apart.square().sum()) / 2 if bool((after != 0).any()) else 1.0
+    return Training(steps, learning_rate, losses[0], last, change, distance)

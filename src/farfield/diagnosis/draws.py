@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from farfield.errors import SettingsError
+from farfield.infinite.outputs import check_rows, outputs_of
 from farfield.networks import InitVariance, init_variance
 from farfield.trail import readable
 
@@ -149,6 +150,18 @@ class Draws:
             yield
         finally:
             torch.set_rng_state(before)
+
+
+def side_by_side(result: object, rows: int) -> Tensor:
+    """What a network returned as (rows, outputs), those in a tuple or a mapping side by side.
+
+    Raises:
+        UnsupportedOperation: One of them is no tensor, or has no row for each input.
+    """
+    parts = outputs_of(result, None)
+    for name, part in parts.items():
+        check_rows(name, part, rows, Tensor)
+    return torch.cat([part.reshape(rows, -1) for part in parts.values()], 1)
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from farfield.diagnosis import against, flow, spread
-from farfield.diagnosis.draws import Draws
+from farfield.diagnosis.draws import Draws, side_by_side
 from farfield.diagnosis.result import Diagnosis
 from farfield.diagnosis.verdict import verdict
-from farfield.errors import SettingsError
-from farfield.infinite.outputs import outputs_of
+from farfield.errors import RangeError, SettingsError
 
 _INPUTS = 4  # at which T(x, x) is followed over all draws
 _POINTS = 16  # at which matrices are computed: 120 pairs
@@ -24,6 +24,8 @@ _TRAINING_ROWS = 256
 Progress = Callable[[str, int], Callable[[int], None]]
 
 
+# A forward that draws random numbers is refused only once it has drawn some.
+@torch.random.fork_rng(devices=[])
 def diagnose(
     model: nn.Module | Callable[[], nn.Module],
     x: Shaped[Tensor, "n *features"],
@@ -67,8 +69,9 @@ def diagnose(
 
     Raises:
         SettingsError: Inputs, targets, counts or a model that cannot be used.
-        RangeError: A kernel is not finite, or all are zero.
-        UnsupportedOperation: The outputs of one input depend on others of the batch.
+        RangeError: A kernel, a gradient or the loss is not finite, or all kernels are zero.
+        UnsupportedOperation: The outputs of one input depend on others of the batch, are drawn at
+            random, or are no tensors.
 
     Source: Seleznova and Kutyniok, "Analyzing Finite Neural Networks: Can We Trust Neural Tangent
     Kernel Theory?" (MSML 2021) and "Neural Tangent Kernel Beyond the Infinite-Width Limit" (ICML
@@ -96,7 +99,8 @@ def diagnose(
     if y is not None:
         if not isinstance(y, Tensor):
             raise SettingsError(f"y is a {type(y).__name__}; it must be a tensor.")
-        targets = against.targets_of(y, outputs, len(rows)).to(rows.device)[order]
+        targets = against.targets_of(y, outputs, len(rows)).to(drawn.like)[order]
+        _trainable(drawn.network(0), rows[:_TRAINING_ROWS], targets[:_TRAINING_ROWS])
     stage = progress or _silent
     followed, points = rows[:_INPUTS], rows[:_POINTS]
     values = spread.kernels(drawn, followed, outputs, draws, stage("drawing networks", draws))
@@ -108,8 +112,9 @@ def diagnose(
     agreement = against.agreement(drawn, points, matrices, stage("comparing kernels", matrices))
     training = None
     if targets is not None:
+        alive = int(np.flatnonzero(values.any(1))[0])
         training = against.train(
-            drawn,
+            drawn.network(alive),
             rows[:_TRAINING_ROWS],
             targets[:_TRAINING_ROWS],
             points,
@@ -143,6 +148,8 @@ def _inputs(x: object, drawn: Draws) -> Tensor:
             f"x has shape {tuple(x.shape)}; it must be (n, *features), n at least 1."
         )
     x = x.detach().to(drawn.like.device)
+    if x.is_complex():
+        raise SettingsError(f"x is {x.dtype}; inputs must be real or whole numbers.")
     if not x.is_floating_point():
         return x
     if not bool(x.isfinite().all()):
@@ -154,10 +161,22 @@ def _outputs(network: nn.Module, x: Tensor) -> int:
     """How many outputs there are for each input."""
     try:
         with torch.no_grad():
-            parts = outputs_of(network(x[:1]), None)
+            result = network(x[:1])
     except (RuntimeError, IndexError, ValueError) as error:
         told = " ".join(str(error).split())
+        whole = "" if x.is_floating_point() else " If it takes real numbers, give x as floats."
         raise SettingsError(
-            f"The model does not take inputs of shape {tuple(x.shape[1:])}: {told}"
+            f"The model does not take inputs of shape {tuple(x.shape[1:])} and type {x.dtype}: "
+            f"{told}{whole}"
         ) from error
-    return sum(part.numel() for part in parts.values())
+    return side_by_side(result, 1).shape[1]
+
+
+def _trainable(network: nn.Module, x: Tensor, y: Tensor) -> None:
+    with torch.no_grad():
+        loss = against.loss_of(network, x, y)
+    if not bool(loss.isfinite()):
+        raise RangeError(
+            f"The mean squared error of a network before training is {loss.item()} in {y.dtype}; "
+            "scale inputs and targets to about 1, or give the model in float64 (model.double())."
+        )

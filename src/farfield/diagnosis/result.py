@@ -26,8 +26,9 @@ class Dispersion:
         spread_log: Its interquartile range: T varies by a factor of e to this between quartiles.
         kurtosis: Excess kurtosis of T; 0 for a Gaussian.
         largest_share: Share of the largest draw in the sum of T^2.
-        heavy_tailed: Whether one draw has more than ``HEAVY`` of that sum: the value then depends
-            on which draws were met, and the interval is too narrow.
+        heavy_tailed: Whether one draw has more than a tenth of that sum, and more than ten times
+            its equal share: the value then depends on which draws were met, and the interval is
+            too narrow.
         draws: Number of networks.
         dead: How many of them have T = 0.
     """
@@ -51,10 +52,12 @@ class Gradients:
 
     Attributes:
         phase: ``"vanishing"``, ``"critical"``, ``"exploding"``, or ``"too shallow"``.
-        slope: Change of ``log E|df/dz|^2`` per layer towards the input (0: none).
+        slope: Change of ``log E|df/db|^2`` per layer towards the input (0: none; minus infinity
+            where no gradient gets below the last layer).
         interval: Its 95 % interval, by drawing the draws again with replacement.
         layers: Names of the layers with a matrix, in the order of their calls.
-        sizes: ``E|df/dz|^2`` of their outputs z, summed over units.
+        sizes: ``E|df/db|^2``, where b shifts each of a layer's units (or channels, wherever they
+            act): the gradient of its biases.
     """
 
     phase: str

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from farfield.diagnosis.draws import Draws, Stacked
 from farfield.diagnosis.result import Dispersion, Interval
@@ -22,6 +23,8 @@ from farfield.theory import ntk_moments
 HEAVY = 0.1
 """Share of the largest draw in the sum of T^2 from which a dispersion is called heavy-tailed: among
 200 draws of an even law it is below 2 %, and removing such a draw moves the value by a tenth."""
+
+_EQUAL_SHARES = 10.0  # that the largest draw must have, lest every small sample be called heavy
 
 _NUMBERS_AT_ONCE = 2**24  # of gradients: 64 MB in float32
 _RESAMPLES = 1000
@@ -90,7 +93,8 @@ def _batched(networks: Stacked, x: Tensor) -> Tensor | None:
     over_inputs = vmap(size, in_dims=(None, None, 0))
     over_networks = vmap(over_inputs, in_dims=(0, 0, None))
     try:
-        values: Tensor = over_networks(networks.trained, networks.others, x)
+        with sdpa_kernel(SDPBackend.MATH):  # the others have no rule of batching
+            values: Tensor = over_networks(networks.trained, networks.others, x)
     except (RuntimeError, ValueError, NotImplementedError):
         return None  # control flow on values, in-place functions, random numbers, ...
     return values
@@ -123,7 +127,7 @@ def dispersion(
         float(high - low),
         float(((around**4).mean(0) / variance**2).mean() - 3.0) if flat else 0.0,
         share,
-        share > HEAVY,
+        share > max(HEAVY, _EQUAL_SHARES / count),
         count,
         int((values == 0).any(1).sum()),
     )

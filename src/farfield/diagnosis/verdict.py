@@ -39,11 +39,9 @@ def verdict(spread: Dispersion, flow: Gradients, training: Training | None) -> t
         )
     fixed = f"E[T^2]/E[T]^2 is {spread.value:.3g}, below {RANDOM}"
     if flow.phase in ("vanishing", "exploding"):
-        decades = flow.slope * (len(flow.layers) - 1) / math.log(10.0)
         return (
             f"kernel fixed at initialisation, gradients {flow.phase}: layers train unevenly",
-            "From the last layer to the first the variance of gradients changes by a factor of "
-            f"10^{decades:.1f} ({flow.slope:+.3g} in its logarithm per layer). {fixed}.",
+            f"{_change_of(flow)} {fixed}.",
         )
     if training is None:
         return (
@@ -66,3 +64,13 @@ def verdict(spread: Dispersion, flow: Gradients, training: Training | None) -> t
             f"The loss is still at {left:.2g} of what it was; {changed}. {fixed}.",
         )
     return ("NTK regime", f"{changed}, at most {LAZY}; {fixed}.")
+
+
+def _change_of(flow: Gradients) -> str:
+    if math.isinf(flow.slope):
+        return "No gradient gets below the last layer."
+    decades = flow.slope * (len(flow.layers) - 1) / math.log(10.0)
+    return (
+        "From the last layer to the first the variance of gradients changes by a factor of "
+        f"10^{decades:.1f} ({flow.slope:+.3g} in its logarithm per layer)."
+    )

@@ -107,9 +107,9 @@ def counted(claims: Sequence[Claim]) -> str:
     }
     run = len(claims) - len(found[NOT_RUN])
     said = f"{len(found['yes'])} of {run} claims agree" if run else "Nothing was run"
-    said += f"; not: {', '.join(found['no'])}." if found["no"] else "."
+    said += f"; not: {'; '.join(found['no'])}." if found["no"] else "."
     if found["open"]:
-        said += f" Open: {', '.join(found['open'])}."
+        said += f" Open: {'; '.join(found['open'])}."
     if found[NOT_RUN] and run:
         said += f" Not run: {len(found[NOT_RUN])}."
     return said

@@ -87,7 +87,8 @@ class Result:
                 "Dispersion and kernels in standard parametrisation (plain gradients), means over "
                 "the outputs; its interval by drawing the draws again with replacement.",
                 "Gradients: sums over units of squared derivatives of a random combination of the "
-                "outputs with respect to what each layer puts out.",
+                "outputs with respect to the biases of each layer, as if all had one; a channel "
+                "has one for all its places.",
                 "The thresholds of the verdict are named and explained in "
                 "farfield.diagnosis.verdict.",
             ),
@@ -173,10 +174,11 @@ def _array(path: Path, what: str) -> Tensor:
         raise DataError(f"{path} holds {array.dtype}; the {what} must be numbers.")
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{path} has shape {array.shape}; the {what} need a row for each sample.")
+    # PyTorch asks for the order of bytes of this machine, and knows no floats beyond 8 bytes.
     if array.dtype.kind in "ub":
-        array = array.astype(np.int64)
-    # In the order of bytes of this machine, which PyTorch asks for.
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+        return torch.from_numpy(array.astype(np.int64))
+    size = min(array.dtype.itemsize, 8)
+    return torch.from_numpy(array.astype(f"={array.dtype.kind}{size}"))
 
 
 def _figures(told: Diagnosis) -> tuple[Figure, ...]:
@@ -193,7 +195,7 @@ def _figures(told: Diagnosis) -> tuple[Figure, ...]:
         figures.append(
             Figure(
                 "gradients",
-                "Mean squared gradient with respect to what each layer puts out, summed over its "
+                "Mean squared gradient with respect to the biases of each layer, summed over its "
                 f"units, from the first layer to the last: {told.gradients.phase}.",
                 functools.partial(diagnosis_figures.gradients, sizes=told.gradients.sizes),
             )

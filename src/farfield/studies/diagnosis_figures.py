@@ -39,8 +39,9 @@ def gradients(figure: Figure, *, sizes: Sequence[float]) -> None:
     """
     axes = figure.subplots()
     stroke = STROKES["first"]
-    values = np.log10(sizes)
-    axes.plot(np.arange(1, len(sizes) + 1), values, color=stroke.colour, marker="o", markersize=3)
+    there = np.flatnonzero(np.array(sizes) > 0)  # 0 has no logarithm
+    values = np.log10(np.array(sizes)[there])
+    axes.plot(there + 1, values, color=stroke.colour, marker="o", markersize=3)
     low, high = float(values.min()), float(values.max())
     if high - low < 1.0:  # less than a decade is no slope to look at
         axes.set_ylim(0.5 * (low + high) - 0.6, 0.5 * (low + high) + 0.6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import heatmaps_figures
-from farfield.studies.claims import claims_table
+from farfield.studies.claims import claims_table, counted
 from farfield.studies.heatmaps_claims import FIGURE, RECURSION, closed_forms, slope
 from farfield.studies.story import Figure, Story, Table
 
@@ -26,7 +26,6 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     settings, claims = result.settings, result.claims()
-    kept = sum(bool(claim.agrees) for claim in claims)
     first, last = settings.widths[0], settings.widths[-1]
     errors = result.metrics.query("width > 0").groupby("width")["relative_error"].mean()
     return Story(
@@ -36,8 +35,8 @@ def story(result: Result) -> Story:
             "that of infinite width?"
         ),
         answer=(
-            f"{kept} of {len(claims)} claims hold. Without LayerNorm the kernel grows without end; "
-            "with one LayerNorm, wherever it stands, it settles. The kernel of a network of width "
+            f"{counted(claims)} Without LayerNorm the kernel grows without end; with one "
+            "LayerNorm, wherever it stands, it settles. The kernel of a network of width "
             f"{first} is off the exact one by {errors[first]:.0%}, of width {last} by "
             f"{errors[last]:.1%} (like width^{slope(result):.2f})."
         ),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from farfield.data import ABALONE, PROTEIN
 from farfield.studies import placement_figures
-from farfield.studies.claims import claims_frame
+from farfield.studies.claims import claims_table
 from farfield.studies.placement_analysis import Difference, compared, effects, ranks, ratio, trends
 from farfield.studies.placement_conclusion import conclusion
 from farfield.studies.placement_designs import FACTORS, LADDER, Design
@@ -52,7 +52,7 @@ def story(result: Result) -> Story:
             _choices(result),
             _sizes(result),
             *_ladders(result),
-            Table("The paper's claims.", claims_frame(result.claims()), prose=True),
+            claims_table(result.claims(), "The paper's claims."),
         ),
         figures=_figures(result),
         remarks=_remarks(result),

@@ -36,7 +36,7 @@ from farfield.studies.variants import Variant, check_scale, variants
 from farfield.studies.workspace import Workspace
 from farfield.training import TrainingSettings
 
-QUICK = {"seeds": 2, "epochs": 100}
+QUICK = {"seeds": 3, "epochs": 100}
 """Settings of a first look."""
 
 

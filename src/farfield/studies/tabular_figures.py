@@ -51,7 +51,7 @@ def histogram(
             log=True,
         )
     axes.set_xlabel(f"predicted {target}")
-    axes.set_ylabel("share of rows")
+    axes.set_ylabel("share of samples")
     # Plain numbers: the powers of ten of a logarithmic axis are formulas, which are switched off.
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from farfield.studies import tabular_figures
-from farfield.studies.claims import claims_frame
+from farfield.studies.claims import claims_table
 from farfield.studies.statistics import mean
 from farfield.studies.story import Figure, Story, Table
 from farfield.studies.verdict import verdict
@@ -141,7 +141,7 @@ def _tables(result: Result, names: dict[str, str]) -> tuple[Table, ...]:
     ]
     claims = result.claims()
     if claims:
-        details.append(Table("The paper's claims.", claims_frame(claims), prose=True))
+        details.append(claims_table(claims, "The paper's claims."))
     if result.framing.published:
         return (_beside_published(result, names), *details)
     short = ["R2, in domain", "R2, out of domain", "largest |prediction|, out of domain"]
