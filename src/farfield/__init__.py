@@ -12,6 +12,7 @@ Public names:
     taylor_expand: Its Taylor polynomial of any degree.
     NTKMonitor: The tangent kernel of a probe set, watched during training.
     KernelRegression: Predictions of converged networks of infinite width, with uncertainty.
+    LinearizedLaplace: How sure a trained network is of its outputs.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
     diagnose: Whether tangent-kernel theory describes a network of finite width and depth.
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from farfield.networks import gaussian_init_, init_variance, mlp
     from farfield.regression import GradientFlow, KernelRegression, certify
     from farfield.regression.estimator import NTKRegressor
+    from farfield.uncertainty import LinearizedLaplace
 
 __version__ = "0.1.0"
 
@@ -55,6 +57,7 @@ _ROOMS = ("data", "errors", "report", "scale", "studies", "theory", "training")
 _NAMES = {
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
+    "LinearizedLaplace": "farfield.uncertainty",
     "NTKMonitor": "farfield.empirical",
     "empirical_ntk": "farfield.empirical",
     "KernelRegression": "farfield.regression",
@@ -76,6 +79,7 @@ __all__ = [
     "GradientFlow",
     "Kernel",
     "KernelRegression",
+    "LinearizedLaplace",
     "NTKMonitor",
     "NTKRegressor",
     "certify",
