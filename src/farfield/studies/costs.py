@@ -60,6 +60,6 @@ def _forget_peak() -> bool:
 
 
 def _resident(field: str) -> float:
-    """Megabytes of resident memory: now (VmRSS), or at most since the peak was forgotten (VmHWM)."""
+    """Megabytes of resident memory: now (VmRSS), or the peak since it was forgotten (VmHWM)."""
     lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return int(lines[field].split()[0]) / 1024

@@ -179,7 +179,9 @@ class Ours:
         if method == "nystrom":
             self._laplace.fit((x, y), validation=task.validation, search=settings.search)
         else:
-            self._laplace.fit((x[: settings.exact_rows], y[: settings.exact_rows]))
+            # Softmax Hessians have one dimension less than there are outputs.
+            rows = settings.exact_size // max(task.outputs - 1, 1)
+            self._laplace.fit((x[:rows], y[:rows]))
 
     @property
     def prior_precision(self) -> float:

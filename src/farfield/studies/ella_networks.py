@@ -120,6 +120,30 @@ def image_network(
     return network.eval()
 
 
+def protein_network(features: int, norm_first: bool, settings: Settings, seed: int) -> nn.Module:
+    """An MLP at initialisation.
+
+    Args:
+        features: Number of inputs.
+        norm_first: Whether a LayerNorm follows the first layer.
+        settings: The network.
+        seed: Of its weights.
+
+    Returns:
+        The network.
+    """
+    return draw(
+        variants("layer", len(settings.hidden))[int(norm_first)],
+        features,
+        settings.hidden,
+        1,
+        activation="relu",
+        weight_var=2.0,
+        bias_var=0.01,
+        seed=seed,
+    )
+
+
 def protein_networks(
     tasks: list[Task],
     norm_first: bool,
@@ -139,23 +163,13 @@ def protein_networks(
     Returns:
         The networks in eval mode.
     """
-    variant = variants("layer", len(settings.hidden))[int(norm_first)]
     drawn = [
-        draw(
-            variant,
-            task.train[0].shape[1],
-            settings.hidden,
-            1,
-            activation="relu",
-            weight_var=2.0,
-            bias_var=0.01,
-            seed=seed,
-        )
+        protein_network(task.train[0].shape[1], norm_first, settings, seed)
         for seed, task in enumerate(tasks)
     ]
     fleet = Fleet(drawn)
     how = TrainingSettings(settings.protein_epochs, settings.learning_rate, settings.batch_size)
     x, y = (torch.stack([task.train[part] for task in tasks]) for part in (0, 1))
-    kept = workspace.checkpoint(f"proteins-{variant.key}")
+    kept = workspace.checkpoint("proteins-first" if norm_first else "proteins-standard")
     train(fleet, x, y, how, checkpoint=kept, on_epoch=on_epoch)
     return fleet.networks()

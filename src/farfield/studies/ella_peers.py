@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 INSTALL = "laplace-torch is not installed; install it with: pip install 'farfield[ella]'"
 
 _LOWEST, _HIGHEST = -4.0, 6.0  # decimal logarithms of the prior precisions that are tried
+_NOT_THIS = 1e9  # a loss that no search stops at, and that it can still compute with
+
 
 def installed() -> bool:
     """Whether laplace-torch can be imported."""
@@ -78,7 +80,10 @@ class Peer:
             return float(((y.double() - mean).square() / (1.0 + found)).mean())
 
         def loss(precision: float) -> float:
-            found = variance(precision)
+            try:
+                found = variance(precision)
+            except torch.linalg.LinAlgError:  # too small a prior precision for its float32
+                return _NOT_THIS
             unit = noise(found)
             return negative_log_likelihood(self._likelihood, (mean, unit * found), unit, y)
 
@@ -172,9 +177,7 @@ def _too_large(network: nn.Module, task: Task, settings: Settings) -> str:
     return _hindered(network, task, settings)
 
 
-LAST = Method(
-    "last", "last layer", lambda n, t, s: _fit(n, t, s, "last_layer", "full"), _hindered
-)
+LAST = Method("last", "last layer", lambda n, t, s: _fit(n, t, s, "last_layer", "full"), _hindered)
 DIAGONAL = Method("diagonal", "diagonal", lambda n, t, s: _fit(n, t, s, "all", "diag"), _hindered)
 KFAC = Method("kfac", "KFAC", lambda n, t, s: _fit(n, t, s, "all", "kron"), _hindered)
 SUBNETWORK = Method("subnetwork", "full, largest weights", _subnetwork, _hindered)

@@ -1,4 +1,4 @@
-"""The two tasks of the ELLA study: images of classes, and proteins; what trains, tests and is far."""
+"""The two tasks of the ELLA study, images and proteins: what trains, tests and is far."""
 
 from __future__ import annotations
 
@@ -46,7 +46,6 @@ class Task:
         train: Inputs and targets that train.
         validation: Others of the same kind, by which prior precision and noise are chosen.
         domains: Inputs and targets that test, by domain; the first one is :data:`TEST`.
-        unit: Of the target of a regression: a standard deviation in training.
     """
 
     name: str
@@ -55,7 +54,6 @@ class Task:
     train: Labelled
     validation: Labelled
     domains: Mapping[str, Labelled]
-    unit: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +206,7 @@ def load_table(settings: Settings, folder: Path | str | None) -> Table:
 
 
 def protein_task(table: Table, settings: Settings, seed: int) -> Task:
-    """Proteins of a surface area below 20,000, and larger ones; in units of the training rows.
+    """Proteins of a surface area below 20,000, and larger ones, standardised by the training rows.
 
     Args:
         table: All proteins.
@@ -237,5 +235,4 @@ def protein_task(table: Table, settings: Settings, seed: int) -> Task:
         pair(train),
         pair(validation),
         {TEST: pair(test[: settings.test]), "larger": pair(table.larger[: settings.test])},
-        unit=float(targets.unit[0]),
     )

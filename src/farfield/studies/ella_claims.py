@@ -1,0 +1,199 @@
+"""What the ELLA paper and this library claim of linearised Laplace, beside what was found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from farfield.studies.claims import NOT_RUN, Claim
+from farfield.studies.ella_tasks import IMAGES, PROTEINS, TEST
+from farfield.studies.statistics import mean
+
+if TYPE_CHECKING:
+    from farfield.studies.ella import Result
+
+FASTER = 5.0
+"""How many times faster than KFAC ELLA shall be."""
+
+_RIVALS = {"map": "MAP", "last": "the last layer"}
+_SCORES = {"nll": "negative log likelihood", "ece": "calibration error"}
+_FLAT = 1.5  # a standard deviation that grows by less over the last decades has saturated
+
+
+def claims(result: Result) -> tuple[Claim, ...]:
+    """The claims in order.
+
+    Args:
+        result: What was measured.
+
+    Returns:
+        Of each task: ELLA against MAP and the last layer, and against KFAC; then the ablation and
+        what happens far away.
+    """
+    found = []
+    for task in (IMAGES, PROTEINS):
+        for score in _SCORES:
+            found += [_below(result, task, score, rival) for rival in _RIVALS]
+        found.append(_cheaper(result, task))
+    found += [_closer(result, task) for task in (IMAGES, PROTEINS)]
+    return (*found, _saturates(result), *(_alarms(result, task) for task in (IMAGES, PROTEINS)))
+
+
+def by_seed(result: Result, task: str, method: str, column: str, domain: str = TEST) -> pd.Series:
+    """A number of the metrics, seed by seed.
+
+    Args:
+        result: What was measured.
+        task: The task.
+        method: Key of the method.
+        column: Of the metrics.
+        domain: Of the samples.
+
+    Returns:
+        By seed; empty if the method was not run.
+    """
+    frame = result.metrics
+    chosen = (frame["task"] == task) & (frame["method"] == method) & (frame["domain"] == domain)
+    return frame[chosen].set_index("seed")[column]
+
+
+def _below(result: Result, task: str, score: str, rival: str) -> Claim:
+    item = f"{task}, {score} against {_RIVALS[rival]}"
+    claim = f"The {_SCORES[score]} of ELLA is below that of {_RIVALS[rival]}."
+    ours, other = (by_seed(result, task, key, score) for key in ("ella", rival))
+    if other.empty:
+        return _not_run(item, claim, result.skipped.get((task, rival), ""))
+    difference = ours - other
+    return Claim(
+        item,
+        claim,
+        "lower" if task == IMAGES else "no regression in the paper",
+        f"{mean(ours)} against {mean(other)}, difference {mean(difference)}",
+        bool(difference.mean() < 0.0),
+        f"Lower in {int((difference < 0).sum())} of {len(difference)} seeds.",
+    )
+
+
+def _cheaper(result: Result, task: str) -> Claim:
+    item = f"{task}, cost against KFAC"
+    claim = (
+        f"At no larger negative log likelihood ELLA fits or predicts {FASTER:g} times faster than "
+        "laplace-torch's KFAC posterior, in no more memory."
+    )
+    if by_seed(result, task, "kfac", "nll").empty:
+        return _not_run(item, claim, result.skipped.get((task, "kfac"), ""))
+    nll, fit, predict = (
+        (by_seed(result, task, "ella", column), by_seed(result, task, "kfac", column))
+        for column in ("nll", "fit_seconds", "predict_seconds")
+    )
+    factors = {
+        "fitting": float((fit[1] / fit[0]).median()),
+        "prediction": float((predict[1] / predict[0]).median()),
+    }
+    memory = [
+        max(
+            by_seed(result, task, key, column).median()
+            for column in ("fit_megabytes", "predict_megabytes")
+        )
+        for key in ("ella", "kfac")
+    ]
+    better = bool(nll[0].mean() <= nll[1].mean())
+    fast = [name for name, factor in factors.items() if factor >= FASTER]
+    small = bool(memory[0] <= memory[1]) if np.isfinite(memory).all() else None
+    return Claim(
+        item,
+        claim,
+        "a goal of this library",
+        ", ".join(f"{name} {factor:.2g} times faster" for name, factor in factors.items())
+        + f"; peak memory {memory[0]:.0f} against {memory[1]:.0f} MB; negative log likelihood "
+        f"{mean(nll[0])} against {mean(nll[1])}",
+        None if small is None else better and bool(fast) and small,
+        f"Faster {FASTER:g} times: {', '.join(fast) or 'neither'}; likelihood "
+        f"{'no worse' if better else 'worse'}. Both tuned by the same data, times without tuning.",
+    )
+
+
+def _closer(result: Result, task: str) -> Claim:
+    frame = result.ablation[result.ablation["task"] == task]
+    largest = frame[frame["features"] == frame["inducing"]].sort_values("inducing")
+    first, last = largest.iloc[0], largest.iloc[-1]
+    falls = last["kernel_error"] < first["kernel_error"]
+    falls &= last["covariance_error"] < first["covariance_error"]
+    return Claim(
+        f"{task}, ablation",
+        "The kernel and the covariances of ELLA come close to the exact ones as M and K grow.",
+        "errors fall with M and K",
+        f"M = K = {first['inducing']:.0f}: {first['kernel_error']:.2g} and "
+        f"{first['covariance_error']:.2g}; {last['inducing']:.0f}: {last['kernel_error']:.2g} and "
+        f"{last['covariance_error']:.2g}",
+        bool(falls),
+        "Relative errors, of the kernel in the spectral norm, of covariances in the mean.",
+    )
+
+
+def _saturates(result: Result) -> Claim:
+    growth = {
+        (name, kind): grown(result, name, kind)
+        for name in result.rays["network"].unique()
+        for kind in ("exact", "ELLA", "infinite width", "novelty")
+    }
+    normed = [value for (name, kind), value in growth.items() if name.startswith("LayerNorm")][:3]
+    plain = [value for (name, kind), value in growth.items() if name.startswith("without")][:3]
+    return Claim(
+        "Rays",
+        "With LayerNorm the standard deviation saturates far from the data; without, it grows.",
+        "bounded by the kernel",
+        "; ".join(f"{name}, {kind}: {value:.3g} times" for (name, kind), value in growth.items()),
+        bool(max(normed) < _FLAT < min(plain)),
+        "From 10 to 1000 times the distance of the training data. So the standard deviation of a "
+        "network with LayerNorm does not tell far from farther.",
+    )
+
+
+def grown(result: Result, network: str, kind: str) -> float:
+    """By what factor a curve along the rays grows from 10 to 1000 times the data's distance.
+
+    Args:
+        result: What was measured.
+        network: Name of the network.
+        kind: Of the curve.
+
+    Returns:
+        The factor.
+    """
+    frame = result.rays
+    own = frame[(frame["network"] == network) & (frame["kind"] == kind)]
+    near = own.iloc[(own["distance"] - 10.0).abs().argmin()]
+    return float(own["value"].iloc[-1] / near["value"])
+
+
+def _alarms(result: Result, task: str) -> Claim:
+    frame = result.metrics
+    own = frame[(frame["task"] == task) & (frame["method"] == "ella") & (frame["domain"] != TEST)]
+    columns = {"output_std": "standard deviation", "entropy": "entropy", "novelty": "novelty"}
+    means = own.groupby("domain", sort=False)[[f"auroc_{key}" for key in columns]].mean()
+    said = "; ".join(
+        f"{domain}: "
+        + ", ".join(
+            f"{label} {line[f'auroc_{key}']:.3f}"
+            for key, label in columns.items()
+            if np.isfinite(line[f"auroc_{key}"])
+        )
+        for domain, line in means.iterrows()
+    )
+    best = (means["auroc_novelty"] >= means["auroc_output_std"]).all()
+    return Claim(
+        f"{task}, alarms",
+        "The distance in tangent features (novelty) tells samples far from the training data at "
+        "least as well as the standard deviation.",
+        "a goal of this library",
+        said,
+        bool(best),
+        "Area under the curve of true against false alarms, ELLA; 0.5 is chance.",
+    )
+
+
+def _not_run(item: str, claim: str, why: str) -> Claim:
+    return Claim(item, claim, "", NOT_RUN, None, why or "The method was not asked for.")
