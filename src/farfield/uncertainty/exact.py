@@ -181,7 +181,8 @@ def fit_exact(
     if side > _LARGEST:
         raise SettingsError(
             f"{n} samples of {outputs} outputs need a matrix of {side} rows "
-            f"({8 * side**2 / 1e9:.0f} GB); at most {_LARGEST} are allowed. Use method='nystrom', or fewer samples."
+            f"({8 * side**2 / 1e9:.0f} GB); at most {_LARGEST} are allowed. Use "
+            "method='nystrom', or fewer samples."
         )
     if progress is not None:
         progress(0, n)
