@@ -10,7 +10,7 @@ from torch import Tensor
 
 from farfield.empirical.inputs import Inputs, count
 from farfield.errors import RangeError
-from farfield.uncertainty.network import Network
+from farfield.uncertainty.network import Network, check_finite
 
 _RIDGE = 1e-4  # of the mean of the kernel's diagonal
 _ROUNDINGS = 4.0  # that the ridge is at least, for each reference input
@@ -55,6 +55,7 @@ class Reference:
         there = network.prepared(inputs)
         own = kernel.diagonal(there).double()
         cross = kernel(there, self.inputs).double()
+        check_finite(own)
         half = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
         far: Tensor = own - half.square().sum(0)
         return _shares(far, own, self.longest) / self._typical
