@@ -17,7 +17,7 @@ from farfield.empirical.inputs import Inputs, count, rows_of
 from farfield.errors import AccuracyWarning, RangeError, SettingsError, SingularKernelError
 from farfield.regression.solve import Factor, factorise, matrix_of
 from farfield.uncertainty.likelihood import Likelihood
-from farfield.uncertainty.network import Network
+from farfield.uncertainty.network import Network, check_finite
 from farfield.uncertainty.samples import Samples
 from farfield.uncertainty.spectral import Variances
 from farfield.uncertainty.spread import ByCovariance
@@ -134,6 +134,7 @@ class ExactPosterior:
         there = network.prepared(inputs)
         own = kernel.diagonal(there).to("cpu", torch.float64)
         cross = kernel(there, self.train).to("cpu", torch.float64)
+        check_finite(own)
         return own, _right(cross, self.roots)
 
     def _check(self, found: Tensor, own: Tensor) -> None:
@@ -181,7 +182,8 @@ def fit_exact(
     if side > _LARGEST:
         raise SettingsError(
             f"{n} samples of {outputs} outputs need a matrix of {side} rows "
-            f"({8 * side**2 / 1e9:.0f} GB); at most {_LARGEST} are allowed. Use method='nystrom', or fewer samples."
+            f"({8 * side**2 / 1e9:.0f} GB); at most {_LARGEST} are allowed. Use "
+            "method='nystrom', or fewer samples."
         )
     if progress is not None:
         progress(0, n)

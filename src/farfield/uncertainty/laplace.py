@@ -282,18 +282,53 @@ class LinearizedLaplace:
     def novelty(self, x: Inputs | DataLoader[Any]) -> Float[Tensor, " n"]:
         """How far inputs are from the training data in the eyes of the network.
 
+        The share of an input's tangent feature (the gradients of all its outputs) that no
+        combination of the training inputs' features explains, over the median of this share when
+        each training input is left out in turn: 1 is a typical training input. Features longer than
+        any in training count with their length. Neither targets, noise nor prior precision count,
+        nor does the scale of the kernel, so that the score is an alarm even where a norm bounds the
+        standard deviation. Compare it with :meth:`novelty_threshold`.
+
+        Args:
+            x: As of :meth:`predict`.
+
         Returns:
-            (n,)
+            The scores in float64. For ``"nystrom"`` the training inputs are the inducing ones.
+
+        Raises:
+            SettingsError: As :meth:`predict`.
+            RangeError: The gradients of most training inputs are zero.
         """
+        reference = self._compared()
+        parts = [
+            reference.scores(self._network, inputs)
+            for inputs in self._blocks(x, lambda few: reference.side(self._network.budget))
+        ]
+        return torch.cat(parts)
+
+    def novelty_threshold(self, level: float = 0.05) -> float:
+        """The novelty that a share of the training inputs exceeds, each beside the others.
+
+        New inputs from the law of the training data exceed it about as often.
+
+        Args:
+            level: The share of false alarms.
+
+        Returns:
+            A number to compare :meth:`novelty` with.
+
+        Raises:
+            SettingsError: A level that is not between 0 and 1, or nothing has been fitted.
+        """
+        if not 0.0 < level < 1.0:
+            raise SettingsError(f"level is {level}; it must be between 0 and 1.")
+        return self._compared().threshold(level)
+
+    def _compared(self) -> Reference:
+        self._network.check()
         if self._reference is None:
             self._reference = reference_of(self._network, self.posterior.reference)
-        reference = self._reference
-        return torch.cat(
-            [
-                reference.scores(self._network, inputs)
-                for inputs in self._blocks(x, lambda _: reference.side(self._network.budget))
-            ]
-        )
+        return self._reference
 
     def log_marginal_likelihood(self) -> float:
         """Laplace's approximation to the log probability of the training targets.
@@ -333,13 +368,11 @@ class LinearizedLaplace:
             SettingsError: Nothing has been fitted, another word, or validation data that are
                 missing or not needed.
         """
-        if (by == "validation") != (validation is not None) or by not in (
-            "marginal_likelihood",
-            "validation",
-        ):
+        given = "None" if validation is None else "given"
+        if (by, given) not in (("marginal_likelihood", "None"), ("validation", "given")):
             raise SettingsError(
-                f"by is {by!r} and validation is {'not ' * (validation is not None)}None; choose "
-                "by='marginal_likelihood', or by='validation' with validation=(x, y)."
+                f"by is {by!r} and validation is {given}; choose by='marginal_likelihood', or "
+                "by='validation' with validation=(x, y)."
             )
         noise = noise and self._likelihood.name == "regression"
         start = self.prior_precision, self.noise_var

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,39 +14,14 @@ from torch.nn import functional as F  # noqa: N812
 from farfield.errors import DataError, SettingsError
 
 
-class Likelihood(Protocol):
-    """The law of a target given the outputs of the network."""
-
-    @property
-    def name(self) -> str:
-        """As the user calls it."""
-
-    def targets(self, y: Tensor, outputs: int) -> Tensor:
-        """The targets in the form the other methods take, checked."""
-
-    def roots(self, outputs: Tensor) -> Tensor | None:
-        """L with ``L L' = Lambda``, the Hessian at noise 1; ``None`` for the identity."""
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> float:
-        """A sum over samples: what the log likelihood is made of."""
-
-    def log_likelihood(self, loss: float, numbers: int, noise_var: float) -> float:
-        """From the loss and the number of outputs of all samples."""
-
-    def predictive_loss(
-        self, mean: Tensor, variances: Tensor, targets: Tensor, noise_var: float
-    ) -> float:
-        """Mean negative log likelihood of targets under uncertain outputs."""
-
-
 @dataclass(frozen=True)
 class Regression:
     """Targets are outputs plus independent Gaussian noise."""
 
-    name: str = "regression"
+    name: ClassVar[str] = "regression"
 
     def targets(self, y: Tensor, outputs: int) -> Tensor:
-        """As (n, outputs) in float64.
+        """The targets as (n, outputs) in float64.
 
         Raises:
             SettingsError: Another number of targets than of outputs.
@@ -66,7 +41,7 @@ class Regression:
         return flat
 
     def roots(self, outputs: Tensor) -> Tensor | None:
-        """The Hessian is the identity."""
+        """Roots of the Hessians at noise 1: ``None``, because they are the identity."""
         return None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> float:
@@ -90,10 +65,10 @@ class Regression:
 class Classification:
     """Targets are classes, with the softmax of the outputs as probabilities."""
 
-    name: str = "classification"
+    name: ClassVar[str] = "classification"
 
     def targets(self, y: Tensor, outputs: int) -> Tensor:
-        """As (n,) indices.
+        """The targets as (n,) indices.
 
         Raises:
             SettingsError: A model with a single output, or targets that are no indices of classes.
@@ -120,7 +95,7 @@ class Classification:
         return flat
 
     def roots(self, outputs: Tensor) -> Tensor | None:
-        """Of ``diag(p) - p p'``."""
+        """Roots of the Hessians ``diag(p) - p p'`` of the softmax p."""
         return softmax_roots(outputs)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> float:
@@ -136,6 +111,10 @@ class Classification:
     ) -> float:
         """Mean cross-entropy of the probit approximation."""
         return float(F.nll_loss(probit_logits(mean, variances).log_softmax(1), targets))
+
+
+Likelihood = Regression | Classification
+"""The law of a target given the outputs of the network."""
 
 
 def likelihood_of(name: str) -> Likelihood:

@@ -115,11 +115,7 @@ class Network:
                 f"({str(error).splitlines()[0]}); use method='exact', which needs neither."
             ) from error
         found = torch.stack(columns, 2)
-        if not bool(found.isfinite().all()):
-            raise RangeError(
-                "Derivatives of the outputs by the parameters are not finite. Scale the inputs, or "
-                "compute in float64 (dtype=torch.float64)."
-            )
+        check_finite(found)
         return found
 
     def squared_norm(self) -> float:
@@ -192,6 +188,19 @@ def network_of(
 def fingerprint_of(model: nn.Module) -> str:
     """The digest of a model's parameters and buffers."""
     return fingerprint.of_tensors({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def check_finite(derivatives: Tensor) -> None:
+    """Refuse derivatives, or squares of them, that are not numbers.
+
+    Raises:
+        RangeError: One is infinite or NaN.
+    """
+    if not bool(derivatives.isfinite().all()):
+        raise RangeError(
+            "Derivatives of the outputs by the parameters, or their squares, are not finite. Ask "
+            "for inputs less far away, or compute in float64 (dtype=torch.float64)."
+        )
 
 
 def _versions(model: nn.Module) -> tuple[int, ...]:

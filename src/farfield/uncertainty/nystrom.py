@@ -64,7 +64,7 @@ class NystromPosterior:
     @property
     def reference(self) -> Inputs:
         """The inducing inputs, to which new ones are compared."""
-        return self.subspace.inducing
+        return rows_of(self.subspace.inducing, slice(0, self.samples))  # each of them once
 
     @property
     def share(self) -> float:

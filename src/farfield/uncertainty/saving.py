@@ -131,7 +131,7 @@ def _packed(posterior: Posterior) -> tuple[Header, dict[str, Tensor]]:
     subspace = posterior.subspace
     columns = zip(*subspace.directions, strict=True)
     tensors = {f"direction {place}": torch.stack(parts) for place, parts in enumerate(columns)}
-    tensors |= {"gram": posterior.gram, "everything": posterior.everything}
+    tensors |= {"gram": posterior.gram, "everything": posterior.everything.clone()}
     tensors |= {"chosen": subspace.chosen, "values": subspace.values}
     header: Header = {
         "seen": posterior.seen,
