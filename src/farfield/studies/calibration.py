@@ -1,4 +1,4 @@
-"""How good and how honest predicted probabilities and intervals are, and how well an alarm ranks."""
+"""How good and how honest probabilities and intervals are, and how well an alarm ranks."""
 
 from __future__ import annotations
 

@@ -44,18 +44,21 @@ QUICK = {
     "images": "digits",
     "hold_out": "8",
     "train_images": 300,
-    "train_rows": 1000,
+    "train_rows": 500,
     "validation": 200,
     "test": 400,
     "channels": (4, 8),
-    "hidden": (32, 32),
-    "image_epochs": 60,
+    "hidden": (24, 24),
+    "image_epochs": 100,
     "protein_epochs": 200,
+    "batch_size": 50,
     "inducing": 300,
+    "more_features": 100,
     "search": 100,
     "exact_size": 1000,
-    "subnetwork": 300,
-    "ablation_sizes": (4, 16, 64, 256),
+    "subnetwork": 200,
+    "dense": 1000,
+    "ablation_sizes": (4, 16, 64),
     "ablation_rows": 64,
     "ablation_points": 16,
     "ray_rows": 300,
@@ -74,6 +77,7 @@ METHODS: dict[str, Method] = {
         ella_peers.FULL,
         ella_peers.PEER_ELLA,
         ella_methods.ELLA,
+        ella_methods.ELLA_MORE,
         ella_methods.EXACT,
     )
 }
@@ -110,6 +114,7 @@ class Settings:
             chosen by the validation data as of all methods.
         inducing: M of ELLA.
         features: K of ELLA.
+        more_features: K of ELLA once more: a regression needs more than the paper's.
         search: Samples between two looks at the validation data.
         exact_size: Rows of the exact posterior's matrix: it is fitted to so many proteins, or
             images times classes less one.
@@ -139,6 +144,7 @@ class Settings:
     prior_precision: float | int = 25.0
     inducing: int = 2000
     features: int = 20
+    more_features: int = 200
     search: int = 1000
     exact_size: int = 4000
     subnetwork: int = 1000
@@ -153,9 +159,16 @@ class Settings:
         """Refuse values that mean nothing."""
         if self.images not in ("fashion", "digits"):
             raise SettingsError(f"images is {self.images!r}; choose 'fashion' or 'digits'.")
-        counts = ("seeds", "validation", "test", "inducing", "features", "search", "subnetwork")
+        counts = ("seeds", "validation", "test", "inducing", "features", "search")
         least = {**dict.fromkeys(counts, 1), "train_images": _WARM, "train_rows": _WARM}
-        least |= {"dense": 0, "exact_size": 10, "ablation_rows": 1, "ablation_points": 1}
+        least |= {
+            "dense": 0,
+            "more_features": 1,
+            "subnetwork": 1,
+            "exact_size": 10,
+            "ablation_rows": 1,
+            "ablation_points": 1,
+        }
         check_at_least(self, {**least, "ray_rows": 1})
         check_increasing(self, "ablation_sizes")
         unknown = [key for key in self.methods if key not in METHODS]
@@ -182,6 +195,7 @@ class Result:
 
     Attributes:
         settings: The settings.
+        source: Where the images come from.
         metrics: For each task, seed, method and domain: accuracy or RMSE, negative log likelihood,
             calibration error, Brier score, the area under the curve of each alarm, and what the
             method cost: seconds to fit, to tune and to predict the test samples, and megabytes.
@@ -194,6 +208,7 @@ class Result:
     """
 
     settings: Settings
+    source: str
     metrics: pd.DataFrame
     predictions: pd.DataFrame
     ablation: pd.DataFrame
@@ -294,7 +309,9 @@ def run(
     workspace.save(metrics, predictions)
     workspace.finish()
     ablation = pd.concat(tables, ignore_index=True)
-    return Result(settings, metrics, predictions, ablation, rays, skipped, workspace.record)
+    return Result(
+        settings, pool.source, metrics, predictions, ablation, rays, skipped, workspace.record
+    )
 
 
 def _part(

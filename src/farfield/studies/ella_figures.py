@@ -130,8 +130,8 @@ def ablation(figure: Figure, *, frame: pd.DataFrame) -> None:
         for k, size in enumerate(sizes)
     ]
     handles += [
-        Line2D([], [], color=SHADE, linestyle=style, label=task)
-        for task, style in ((IMAGES, "-"), (PROTEINS, "--"))
+        Line2D([], [], color=SHADE, linestyle="-", label=IMAGES),
+        Line2D([], [], color=SHADE, linestyle="--", label=PROTEINS),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Moments = tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]
 
 
+@runtime_checkable
 class Posterior(Protocol):
     """What a method has fitted."""
 
@@ -163,20 +164,22 @@ class Ours:
         network: The network.
         task: What it was trained on.
         settings: The approximation's.
-        method: ``"nystrom"`` (ELLA) or ``"exact"``.
+        features: K of ELLA; ``None`` for the exact posterior.
     """
 
-    def __init__(self, network: nn.Module, task: Task, settings: Settings, method: str) -> None:
+    def __init__(
+        self, network: nn.Module, task: Task, settings: Settings, features: int | None
+    ) -> None:
         x, y = task.train
         self._laplace = LinearizedLaplace(
             network,
             task.likelihood,
             prior_precision=settings.prior_precision,
-            method=method,
-            inducing=min(settings.inducing, len(x)),
-            features=settings.features,
+            method="exact" if features is None else "nystrom",
+            inducing=settings.inducing,
+            features=features or 1,
         )
-        if method == "nystrom":
+        if features is not None:
             self._laplace.fit((x, y), validation=task.validation, search=settings.search)
         else:
             # Softmax Hessians have one dimension less than there are outputs.
@@ -221,5 +224,8 @@ MAP = Method("map", "MAP", lambda n, t, s: Map(n, t.likelihood, False), _possibl
 TEMPERATURE = Method(
     "temperature", "MAP, temperature", lambda n, t, s: Map(n, t.likelihood, True), _needs_classes
 )
-ELLA = Method("ella", "ELLA", lambda n, t, s: Ours(n, t, s, "nystrom"), _possible)
-EXACT = Method("exact", "exact, some rows", lambda n, t, s: Ours(n, t, s, "exact"), _possible)
+ELLA = Method("ella", "ELLA", lambda n, t, s: Ours(n, t, s, s.features), _possible)
+ELLA_MORE = Method(
+    "ella_more", "ELLA, larger K", lambda n, t, s: Ours(n, t, s, s.more_features), _possible
+)
+EXACT = Method("exact", "exact, some rows", lambda n, t, s: Ours(n, t, s, None), _possible)

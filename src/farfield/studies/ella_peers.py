@@ -65,9 +65,11 @@ class Peer:
         Variances of a regression depend on ``prior precision * noise`` and are proportional to
         the noise, so that the best noise is known for each product.
         """
-        x, y = validation
         with _quietly():
-            kept = [self._jacobians(some) for some in x.split(self._batch)]
+            self._tune(*validation)
+
+    def _tune(self, x: Tensor, y: Tensor) -> None:
+        kept = [self._jacobians(some) for some in x.split(self._batch)]
         mean = torch.cat([own for _, own in kept])
 
         def variance(precision: float) -> Tensor:
@@ -82,8 +84,10 @@ class Peer:
         def loss(precision: float) -> float:
             try:
                 found = variance(precision)
-            except torch.linalg.LinAlgError:  # too small a prior precision for its float32
-                return _NOT_THIS
+            except RuntimeError as error:
+                if "positive-definite" not in str(error):
+                    raise
+                return _NOT_THIS  # too small a prior precision for its float32
             unit = noise(found)
             return negative_log_likelihood(self._likelihood, (mean, unit * found), unit, y)
 

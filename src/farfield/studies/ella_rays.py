@@ -66,7 +66,8 @@ def points(features: int) -> Float[Tensor, "rays distances features"]:
     generator = torch.Generator().manual_seed(0)
     way = torch.randn(_RAYS, 1, features, generator=generator, dtype=torch.float64)
     way = way / way.norm(dim=2, keepdim=True) * features**0.5
-    return way * torch.from_numpy(DISTANCES)[:, None]
+    found: Tensor = way * torch.from_numpy(DISTANCES)[:, None]
+    return found
 
 
 def _follow(network: nn.Module, norm: bool, task: Task, settings: Settings) -> pd.DataFrame:

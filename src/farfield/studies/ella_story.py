@@ -71,7 +71,7 @@ def story(result: Result) -> Story:
             for (task, method), why in result.skipped.items()
         ),
         notes=(
-            f"Images: {result.record['data']['images']} without the class {settings.hold_out}, "
+            f"Images: {result.source} without the class {settings.hold_out}, "
             f"{settings.train_images} train, {settings.validation} validate, {settings.test} test; "
             f"turned by up to {settings.largest_angle:g} degrees; the class held out. Network: "
             f"convolutions of {settings.channels[0]} and {settings.channels[1]} channels, "
@@ -83,7 +83,8 @@ def story(result: Result) -> Story:
             "Prior precision (and noise, temperature, ELLA's part of the data) by the negative "
             "log likelihood of the same validation data for every method; probabilities by the "
             "probit approximation for every method.",
-            f"ELLA: M = {settings.inducing}, K = {settings.features}. 'Exact' sees only as many "
+            f"ELLA: M = {settings.inducing}, K = {settings.features}, and "
+            f"{settings.more_features} once more. 'Exact' sees only as many "
             f"samples as its matrix of {settings.exact_size} rows holds. laplace-torch with "
             f"BackPACK, the fastest of its backends here, in batches of {settings.batch_size}.",
             "Seconds are wall time and megabytes the peak above the start, of one process, medians "
