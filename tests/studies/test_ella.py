@@ -20,7 +20,7 @@ from farfield.studies.turning import turned
 
 pytest.importorskip("sklearn")
 
-OURS = ("map", "temperature", "ella", "ella_more", "exact")
+OURS = ("map", "temperature", "ella", "exact")
 SMALL = dataclasses.replace(
     ella.Settings(**ella.QUICK),
     seeds=1,
@@ -34,9 +34,8 @@ SMALL = dataclasses.replace(
     protein_epochs=2,
     inducing=60,
     features=5,
-    more_features=10,
     exact_size=80,
-    ablation_sizes=(4, 16),
+    ablation_sizes=(4,),
     ablation_rows=8,
     ablation_points=4,
     ray_rows=20,
