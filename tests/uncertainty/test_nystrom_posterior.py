@@ -138,8 +138,7 @@ def test_loader_and_tensors_and_seeds() -> None:
     x, y = samples(shape, "classification", n=40)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=7)
     first, again, other = (
-        ella(model, inducing=30, features=4, seed=seed).fit(loader).predict(x)
-        for seed in (1, 1, 2)
+        ella(model, inducing=30, features=4, seed=seed).fit(loader).predict(x) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

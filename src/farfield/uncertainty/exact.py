@@ -73,8 +73,9 @@ class ExactPosterior:
     @cached_property
     def eigenvalues(self) -> Float[np.ndarray, " q"]:
         """Of W, ascending."""
-        values: np.ndarray = eigh(self._whitened(), eigvals_only=True, overwrite_a=True)
-        return np.maximum(values, 0.0)
+        found = eigh(self._whitened(), eigvals_only=True, overwrite_a=True)
+        values: np.ndarray = np.maximum(found, 0.0)
+        return values
 
     @cached_property
     def _modes(self) -> tuple[Tensor, Tensor]:
