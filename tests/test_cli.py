@@ -23,6 +23,7 @@ from farfield.studies import (
     demo,
     dispersion,
     dynamics,
+    ella,
     placements,
     protein,
     tabular,
