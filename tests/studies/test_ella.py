@@ -106,8 +106,8 @@ def task_of(likelihood: str, outputs: int) -> ella_tasks.Task:
 
 @pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
 def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
-    pytest.importorskip("laplace")
-    pytest.importorskip("backpack")
+    if not ella_peers.installed():
+        pytest.skip("laplace-torch is not installed")
     task = task_of(likelihood, outputs)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
     settings = dataclasses.replace(SMALL, exact_size=200, subnetwork=1000, dense=100)

@@ -20,15 +20,17 @@ from farfield.studies.ella_tasks import Labelled, Task
 if TYPE_CHECKING:
     from farfield.studies.ella import Settings
 
-INSTALL = "laplace-torch is not installed; install it with: pip install 'farfield[ella]'"
+INSTALL = (
+    "laplace-torch or BackPACK is not installed; install both with: pip install 'farfield[ella]'"
+)
 
 _LOWEST, _HIGHEST = -4.0, 6.0  # decimal logarithms of the prior precisions that are tried
 _NOT_THIS = 1e9  # a loss that no search stops at, and that it can still compute with
 
 
 def installed() -> bool:
-    """Whether laplace-torch can be imported."""
-    return importlib.util.find_spec("laplace") is not None
+    """Whether laplace-torch and BackPACK are there; looked for without loading them."""
+    return all(importlib.util.find_spec(name) is not None for name in ("laplace", "backpack"))
 
 
 @contextmanager
@@ -175,8 +177,8 @@ def _too_large(network: nn.Module, task: Task, settings: Settings) -> str:
     size = sum(parameter.numel() for parameter in network.parameters())
     if installed() and size > settings.dense:
         return (
-            f"The Hessian of all {size:,} parameters is a matrix of {4 * size**2 / 1e9:.1f} GB, "
-            f"whose factorisation takes hours; dense stops at {settings.dense:,}."
+            f"The Hessian of all {size:,} parameters is a matrix of {4 * size**2 / 1e6:,.0f} MB, "
+            f"factorised for each prior precision; settings.dense stops at {settings.dense:,}."
         )
     return _hindered(network, task, settings)
 
