@@ -220,12 +220,21 @@ def _needs_classes(network: nn.Module, task: Task, settings: Settings) -> str:
     return "Of a regression it is MAP, whose noise is chosen by the validation data anyway."
 
 
+def _needs_numbers(network: nn.Module, task: Task, settings: Settings) -> str:
+    if task.likelihood == "regression":
+        return ""
+    return (
+        "Each further feature costs a pass of the network over all images; the ablation says what "
+        "more of them give."
+    )
+
+
 MAP = Method("map", "MAP", lambda n, t, s: Map(n, t.likelihood, False), _possible)
 TEMPERATURE = Method(
     "temperature", "MAP, temperature", lambda n, t, s: Map(n, t.likelihood, True), _needs_classes
 )
 ELLA = Method("ella", "ELLA", lambda n, t, s: Ours(n, t, s, s.features), _possible)
 ELLA_MORE = Method(
-    "ella_more", "ELLA, larger K", lambda n, t, s: Ours(n, t, s, s.more_features), _possible
+    "ella_more", "ELLA, larger K", lambda n, t, s: Ours(n, t, s, s.more_features), _needs_numbers
 )
 EXACT = Method("exact", "exact, some rows", lambda n, t, s: Ours(n, t, s, None), _possible)
