@@ -1,9 +1,9 @@
 """ELLA: its directions, its features, its stop, and how it comes closer to the exact posterior."""
 
-import dense
+import dense_posterior as dense
 import pytest
 import torch
-from networks import NETWORKS, make, samples
+from small_networks import NETWORKS, make, samples
 
 import farfield as ff
 from farfield.errors import AccuracyWarning
