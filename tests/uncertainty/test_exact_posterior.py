@@ -1,10 +1,10 @@
 """The posterior in function space is that over all parameters, from dense Jacobians."""
 
-import dense
+import dense_posterior as dense
 import mpmath
 import pytest
 import torch
-from networks import NETWORKS, make, samples
+from small_networks import NETWORKS, make, samples
 
 import farfield as ff
 from farfield.errors import AccuracyWarning, RangeError, SingularKernelError

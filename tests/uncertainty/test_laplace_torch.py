@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from networks import make, samples
+from small_networks import make, samples
 from torch.utils.data import DataLoader, TensorDataset
 
 import farfield as ff

@@ -1,6 +1,6 @@
 """Models of Hugging Face's transformers: batches with labels, masks, half precision."""
 
-import dense
+import dense_posterior as dense
 import pytest
 import torch
 from torch.utils.data import DataLoader

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import make, samples
+from small_networks import make, samples
 
 import farfield as ff
 from farfield.uncertainty.links import monte_carlo

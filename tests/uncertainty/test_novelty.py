@@ -1,9 +1,9 @@
 """What is new of an input: distances of dense gradients, and an alarm where variances saturate."""
 
-import dense
+import dense_posterior as dense
 import pytest
 import torch
-from networks import make, samples
+from small_networks import make, samples
 
 import farfield as ff
 from farfield.errors import SettingsError

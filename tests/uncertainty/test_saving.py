@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import make, samples
+from small_networks import make, samples
 
 import farfield as ff
 from farfield.errors import DataError, SettingsError

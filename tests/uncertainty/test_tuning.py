@@ -1,9 +1,9 @@
 """Prior precision and noise: the largest evidence, and the best prediction of held-out data."""
 
-import dense
+import dense_posterior as dense
 import pytest
 import torch
-from networks import make, samples
+from small_networks import make, samples
 
 import farfield as ff
 

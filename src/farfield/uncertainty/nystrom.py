@@ -181,10 +181,10 @@ def fit_nystrom(
     Returns:
         The posterior, the loss of the network on the samples, and the number of their outputs.
     """
-    n = len(samples)
+    outputs, labels = _look(network, likelihood, samples)
+    n = len(labels)
     if progress is not None:
         progress(0, n)
-    outputs, labels = _look(network, likelihood, samples)
     classes = labels if likelihood.name == "classification" else None
     rows, chosen = draw_pairs(classes, n, outputs, settings.inducing, generator)
     subspace = find_subspace(network, gather(samples, rows), chosen, settings.features)
@@ -237,7 +237,7 @@ def _swept(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[NystromPosterior, float]:
     """Add up all samples; keep the sum that did best on the validation data."""
-    n, loss = len(samples), 0.0
+    n, loss = posterior.samples, 0.0
     total, best = posterior.gram.clone(), None
     search: list[Stop] = []
     side = _side(posterior, network, samples)

@@ -80,7 +80,7 @@ def samples_of(data: object, device: torch.device, name: str = "The data") -> Sa
         found = Samples(stream(data, _flat, device))
     else:
         found = Samples(stream(_flat(data), None, device))
-    if not len(found):
+    if next(found.blocks(1), None) is None:
         raise SettingsError(f"{name} hold no samples; at least one is needed.")
     return found
 

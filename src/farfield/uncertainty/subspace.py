@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from farfield.empirical.forward import full_precision
 from farfield.empirical.inputs import Inputs, count, joined, rows_of
 from farfield.empirical.kernel import empirical_ntk
 from farfield.errors import RangeError
@@ -126,6 +127,9 @@ def find_subspace(network: Network, inducing: Inputs, chosen: Tensor, features: 
     return Subspace(directions, points, which, values.clamp_min(0.0))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
+@full_precision()
 def _combined(
     network: Network, points: Inputs, which: Tensor, weights: Tensor
 ) -> tuple[tuple[Tensor, ...], ...]:
