@@ -18,6 +18,7 @@ from farfield.studies.palette import SERIES, SHADE
 
 _FEWEST = 10  # samples of a bin that is drawn
 _MARKERS = "osv^D*Px"
+_LEVELS = [digit * 10.0**power for power in range(-12, 3) for digit in (1.0, 2.0, 5.0)]
 
 
 def reliability(figure: Figure, *, predictions: pd.DataFrame, names: Mapping[str, str]) -> None:
@@ -120,7 +121,9 @@ def ablation(figure: Figure, *, frame: pd.DataFrame) -> None:
         axes.set_yscale("log")
         ticks = sorted(frame["features"].unique())
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.yaxis.set_major_formatter(plain)
+        axes.set_ylim(0.7 * float(frame[column].min()), 1.4 * float(frame[column].max()))
+        levels = [level for level in _LEVELS if axes.get_ylim()[0] < level < axes.get_ylim()[1]]
+        axes.set_yticks(levels, [f"{level:g}" for level in levels])
         axes.minorticks_off()
         axes.set_title(title)
         axes.set_xlabel("features K  (log)")
