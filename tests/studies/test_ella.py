@@ -16,6 +16,8 @@ from farfield import report
 from farfield.errors import DataError, SettingsError
 from farfield.studies import ella, ella_methods, ella_metrics, ella_peers, ella_tasks
 from farfield.studies.ella_ablation import relative
+from farfield.studies.ella_claims import told
+from farfield.studies.statistics import Mean
 from farfield.studies.turning import turned
 
 pytest.importorskip("sklearn")
@@ -71,7 +73,15 @@ def test_end_to_end_and_resumed_to_the_same_bits(proteins: None, tmp_path: Path)
     assert page.count("<figure>") == 4
     verdicts = {claim.item: claim.verdict for claim in again.claims()}
     assert verdicts["images, nll against the last layer"] == "not run"
-    assert verdicts["images, nll against MAP"] in ("yes", "no")
+    assert verdicts["images, nll against MAP"] == "open"  # of a single seed nothing is told
+
+
+def test_what_chance_may_have_made_is_left_open() -> None:
+    below, above, unsure = Mean(-2.0, 1.0), Mean(2.0, 1.0), Mean(-0.5, 1.0)
+    assert told([unsure, below]) is True
+    assert told([above, above]) is False
+    assert told([above, unsure]) is None
+    assert told([Mean(-3.0, math.nan)]) is None
 
 
 def test_the_held_out_class_is_in_no_other_part() -> None:

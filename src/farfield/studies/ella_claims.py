@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from farfield.studies.claims import NOT_RUN, Claim
 from farfield.studies.ella_tasks import IMAGES, PROTEINS, TEST
-from farfield.studies.statistics import mean
+from farfield.studies.statistics import Mean, mean
 
 if TYPE_CHECKING:
     from farfield.studies.ella import Result
@@ -68,15 +69,14 @@ def _below(result: Result, task: str, score: str, rival: str) -> Claim:
         return _not_run(item, claim, result.skipped.get((task, rival), ""))
     own = {name: by_seed(result, task, key, score) for key, name in _variants(result, task).items()}
     differences = {name: values - other for name, values in own.items()}
-    lower = [name for name, difference in differences.items() if difference.mean() < 0.0]
     return Claim(
         item,
         claim,
         "lower" if task == IMAGES else "no regression in the paper",
         ", ".join(f"{mean(values)} ({name})" for name, values in own.items())
         + f" against {mean(other)}",
-        bool(lower),
-        "Mean difference "
+        told([mean(difference) for difference in differences.values()]),
+        "Yes if a 95 % interval lies below 0, open if it holds 0: mean difference "
         + ", ".join(
             f"{mean(difference)} ({name}; lower in {int((difference < 0).sum())} of "
             f"{len(difference)} seeds)"
@@ -84,6 +84,22 @@ def _below(result: Result, task: str, score: str, rival: str) -> Claim:
         )
         + ".",
     )
+
+
+def told(differences: Sequence[Mean]) -> bool | None:
+    """Whether one of several differences is below 0 beyond chance.
+
+    Args:
+        differences: Mean differences with their intervals.
+
+    Returns:
+        True if an interval lies below 0, False if all lie above; ``None`` if that cannot be told.
+    """
+    if any(value.value + value.half_width < 0.0 for value in differences):
+        return True
+    if all(value.value - value.half_width > 0.0 for value in differences):
+        return False
+    return None
 
 
 def _variants(result: Result, task: str) -> dict[str, str]:

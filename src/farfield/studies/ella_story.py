@@ -37,6 +37,7 @@ _COSTS = {
     "predict_megabytes": "predict (MB)",
     "prior_precision": "prior precision",
 }
+_NOT_DRAWN = ("temperature", "diagonal", "subnetwork", "peer_ella")
 _ALARMS = {"output_std": "standard deviation", "entropy": "entropy", "novelty": "novelty"}
 
 
@@ -204,7 +205,7 @@ def _means(
 
 
 def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
-    shown = {key: label for key, label in names.items() if key not in ("temperature", "subnetwork")}
+    shown = {key: label for key, label in names.items() if key not in _NOT_DRAWN}
     draw = functools.partial
     return (
         Figure(
