@@ -82,13 +82,13 @@ def test_single_precision_model_is_computed_in_double() -> None:
 
 def test_blocks_and_loaders_make_no_difference() -> None:
     model, shape = make("cnn")
-    x, y = samples(shape, "classification", n=40)
-    new = torch.randn(600, *shape, dtype=torch.float64)
+    x, y = samples(shape, "classification", n=20)
+    new = torch.randn(150, *shape, dtype=torch.float64)
     whole = ff.LinearizedLaplace(model, "classification").fit((x, y))
     data = torch.utils.data.TensorDataset(x, y)
     loader = torch.utils.data.DataLoader(data, batch_size=7)
     small = ff.LinearizedLaplace(model, "classification", memory="1MB").fit(loader)
-    assert small.posterior.side(small._network, new) < 100
+    assert small.posterior.side(small._network, new) < 150
     unlabelled = torch.utils.data.DataLoader(new, batch_size=33)
     for given in (new, unlabelled):
         assert error(small.predict(given), whole.predict(new)) < 1e-12

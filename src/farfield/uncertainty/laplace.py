@@ -149,6 +149,7 @@ class LinearizedLaplace:
         self._loss, self._numbers = 0.0, 0
         self._reference: Reference | None = None
 
+    @torch.inference_mode(False)
     def fit(
         self,
         data: Labelled,

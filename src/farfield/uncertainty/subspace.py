@@ -127,7 +127,6 @@ def find_subspace(network: Network, inducing: Inputs, chosen: Tensor, features: 
     return Subspace(directions, points, which, values.clamp_min(0.0))
 
 
-@torch.inference_mode(False)
 @torch.enable_grad()
 @full_precision()
 def _combined(
