@@ -4,8 +4,8 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 
 .PHONY: help demo test lint format accuracy soundness toy-bounds infinite-protein bench \
-	kills cost bench-million bench-workers bench-solve bench-solvers bench-dispersion bench-peers bench-empirical bench-widths diagnoses \
-	digits resnet clean
+	kills cost bench-million bench-workers bench-solve bench-solvers bench-dispersion \
+	bench-peers bench-empirical bench-widths bench-laplace diagnoses digits resnet clean
 
 help:
 	@echo "make demo    the toy study and a small table, in one report"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
 	@echo "make bench-widths  kernels of wide networks against infinite width (ten minutes)"
+	@echo "make bench-laplace  the tables of docs/uncertainty.md, beside laplace-torch (minutes)"
 	@echo "make digits  a finished example: the kernel of a CNN in training (a few minutes)"
 	@echo "make resnet  a finished example: the kernel of a ResNet-18 (a few minutes)"
 
@@ -110,6 +111,9 @@ bench-empirical: .venv/.ready .venv-peers/.ready
 
 bench-widths: .venv/.ready
 	$(BIN)/python benchmarks/widths.py --widths 16 32 64 128 256 512
+
+bench-laplace: .venv/.ready
+	$(BIN)/python benchmarks/uncertainty.py
 
 digits: .venv/.ready
 	$(BIN)/python benchmarks/digits.py

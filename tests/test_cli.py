@@ -23,6 +23,7 @@ from farfield.studies import (
     demo,
     dispersion,
     dynamics,
+    ella,
     placements,
     protein,
     tabular,
@@ -74,7 +75,7 @@ def test_help_answers_fast_and_without_torch() -> None:
         *(["demo"], ["certify"], ["diagnose"], ["regress"], ["reproduce", "transformer"]),
         *(["reproduce", name] for name in ("faces", "rotated", "heatmaps", "theorems", "paper")),
         *(["reproduce", name] for name in ("dispersion", "dynamics", "variance")),
-        *(["reproduce", name] for name in ("abalone", "placements")),
+        *(["reproduce", name] for name in ("abalone", "placements", "ella")),
         ["kernel"],
     ],
 )
@@ -98,6 +99,7 @@ def test_help_tells_the_defaults_that_are(command: Command) -> None:
     assert abalone.Settings().seeds == 10
     assert f"{abalone.Settings().epochs} epochs and 10 seeds" in text("reproduce", "abalone")
     assert f"{placements.Settings().seeds} seeds by default" in text("reproduce", "placements")
+    assert f"{ella.Settings().seeds} seeds by default" in text("reproduce", "ella")
     assert f"{tabular.Settings('a', 'b', 1.0).epochs} epochs and 5 seeds" in text("extrapolate")
     assert "CPU threads [default: all cores]" in text("certify")  # brackets are no markup
 

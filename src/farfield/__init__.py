@@ -15,6 +15,7 @@ Public names:
     Cholesky: A solver of it: the exact one, in the memory of one matrix.
     ConjugateGradients: A solver of it for any number of points.
     Nystrom: A solver of it: the best function on a few centres, for any number of rows.
+    LinearizedLaplace: How sure a trained network is of its outputs.
     GradientFlow: Their predictions at any time of training.
     NTKRegressor: Kernel regression as a scikit-learn estimator.
     diagnose: Whether tangent-kernel theory describes a network of finite width and depth.
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     )
     from farfield.regression.certify import certify
     from farfield.regression.estimator import NTKRegressor
+    from farfield.uncertainty import LinearizedLaplace
 
 __version__ = "0.1.0"
 
@@ -67,6 +69,7 @@ _NAMES = {
     "ConjugateGradients": "farfield.regression",
     "GradientFlow": "farfield.regression",
     "Kernel": "farfield.kernel",
+    "LinearizedLaplace": "farfield.uncertainty",
     "NTKMonitor": "farfield.empirical",
     "empirical_ntk": "farfield.empirical",
     "KernelRegression": "farfield.regression",
@@ -91,6 +94,7 @@ __all__ = [
     "GradientFlow",
     "Kernel",
     "KernelRegression",
+    "LinearizedLaplace",
     "NTKMonitor",
     "NTKRegressor",
     "Nystrom",

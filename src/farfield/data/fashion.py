@@ -20,7 +20,7 @@ CLASSES = (
 )
 """The classes by their number."""
 
-_IMAGES, _LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+_PARTS = {"test": "t10k", "train": "train"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,13 @@ class Fashion:
     labels: Int[np.ndarray, " n"]
 
 
-def load_fashion(folder: Path | str = FASHION_FOLDER) -> Fashion:
-    """The 10,000 test images of Fashion-MNIST.
+def load_fashion(folder: Path | str = FASHION_FOLDER, part: str = "test") -> Fashion:
+    """The 10,000 test images of Fashion-MNIST, or its 60,000 training images.
 
     Args:
-        folder: The folder with ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``.
+        folder: The folder with ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``,
+            or ``train-...`` likewise.
+        part: ``"test"`` or ``"train"``.
 
     Returns:
         Images and labels.
@@ -50,8 +52,9 @@ def load_fashion(folder: Path | str = FASHION_FOLDER) -> Fashion:
 
     Source: Xiao, Rasul and Vollgraf (2017), arXiv 1708.07747; MIT licence.
     """
-    folder = Path(folder)
-    images, labels = _read(folder / _IMAGES, 3), _read(folder / _LABELS, 1)
+    folder, name = Path(folder), _PARTS[part]
+    images = _read(folder / f"{name}-images-idx3-ubyte.gz", 3)
+    labels = _read(folder / f"{name}-labels-idx1-ubyte.gz", 1)
     if images.shape[1:] != (28, 28) or len(images) != len(labels) or labels.max() > 9:
         raise DataError(
             f"The files in {folder} are not those of Fashion-MNIST: images {images.shape}, labels "

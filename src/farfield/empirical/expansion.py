@@ -31,9 +31,9 @@ class TaylorModel(nn.Module):
     def __init__(self, model: nn.Module, degree: int) -> None:
         super().__init__()
         self.degree = degree
-        self.moving = _copied(model)
+        self.moving = copied(model)
         # In a list, so that the parameters it stands around are nobody's to train.
-        self._start = [_copied(model).requires_grad_(False)]
+        self._start = [copied(model).requires_grad_(False)]
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """The expansion at the present parameters.
@@ -155,7 +155,8 @@ def taylor_expand(model: nn.Module, degree: int) -> TaylorModel:
     return TaylorModel(model, degree)
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model, also where tensors that it has made stand in it."""
     # Tensors that are made anew in every call, such as the weights of torch.nn.utils.weight_norm,
     # may have a graph, which nothing can copy.
     made = [

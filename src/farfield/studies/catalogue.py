@@ -86,4 +86,9 @@ CATALOGUE = (
         "how much trained networks differ over initialisations, in theory and by ensembles",
         "Analyzing Finite Neural Networks: Can We Trust NTK Theory? (MSML 2021)",
     ),
+    Entry(
+        "ella",
+        "how sure trained networks are in domain and far from it, by linearised Laplace posteriors",
+        "Accelerated Linearized Laplace Approximation for Bayesian Deep Learning (NeurIPS 2022)",
+    ),
 )

@@ -16,7 +16,6 @@ import pooch
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from farfield.data.fashion import CLASSES, FASHION_FOLDER, load_fashion
 from farfield.data.features import cached_features
@@ -27,6 +26,7 @@ from farfield.studies.claims import Claim
 from farfield.studies.devices import resolve_device
 from farfield.studies.heads import Bank, Framing, Result
 from farfield.studies.progress import Steps
+from farfield.studies.turning import turned
 from farfield.studies.workspace import Workspace
 
 __all__ = ["QUICK", "Result", "Settings", "not_run", "run", "turn"]
@@ -167,13 +167,8 @@ def turn(
     Returns:
         Three equal colours between 0 and 1.
     """
-    turns = torch.from_numpy(np.deg2rad(angles)).float()
-    cos, sin, zero = turns.cos(), turns.sin(), torch.zeros(len(images))
-    # Where each pixel of the result comes from; the vertical axis points down.
-    inverse = torch.stack([cos, -sin, zero, sin, cos, zero], 1).unflatten(1, (2, 3))
-    grid = F.affine_grid(inverse, [len(images), 1, size, size], align_corners=False)
     grey = torch.from_numpy(images.astype(np.float32) / 255.0)[:, None]
-    return F.grid_sample(grey, grid, align_corners=False).expand(-1, 3, -1, -1)
+    return turned(grey, angles, (size, size)).expand(-1, 3, -1, -1)
 
 
 def _angles(settings: Settings) -> np.ndarray:

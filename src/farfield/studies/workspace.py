@@ -45,7 +45,7 @@ _OWN_FILES = (
 _OWN_FOLDERS = {CHECKPOINTS: (".pt", ".parquet"), FIGURES: (".png", ".svg")}
 _LIBRARIES = (
     *("farfield", "torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib"),
-    *("xgboost", "xgboost-cpu", "scikit-learn", "statsmodels"),
+    *("xgboost", "xgboost-cpu", "scikit-learn", "statsmodels", "laplace-torch"),
 )
 
 

@@ -7,6 +7,7 @@ import typer
 from farfield.cli.reproduce.abalone import abalone
 from farfield.cli.reproduce.dispersion import dispersion
 from farfield.cli.reproduce.dynamics import dynamics
+from farfield.cli.reproduce.ella import ella
 from farfield.cli.reproduce.faces import faces
 from farfield.cli.reproduce.heatmaps import heatmaps
 from farfield.cli.reproduce.paper import paper
@@ -20,7 +21,7 @@ from farfield.cli.reproduce.variance import variance
 
 app = typer.Typer(help="Rerun a published experiment; see `farfield list`.", no_args_is_help=True)
 for command in (
-    *(abalone, dispersion, dynamics, faces, heatmaps, paper, placements),
+    *(abalone, dispersion, dynamics, ella, faces, heatmaps, paper, placements),
     *(protein, rotated, theorems, toy, transformer, variance),
 ):
     app.command()(command)

@@ -1,0 +1,252 @@
+"""What the ELLA paper and this library claim of linearised Laplace, beside what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from farfield.studies.claims import NOT_RUN, Claim
+from farfield.studies.ella_tasks import IMAGES, PROTEINS, TEST
+from farfield.studies.statistics import Mean, mean
+
+if TYPE_CHECKING:
+    from farfield.studies.ella import Result
+
+FASTER = 5.0
+"""How many times faster than KFAC ELLA shall be."""
+
+_RIVALS = {"map": "MAP", "last": "the last layer"}
+_SCORES = {"nll": "negative log likelihood", "ece": "calibration error"}
+_FLAT = 1.5  # a standard deviation that grows by less over the last decades has saturated
+
+
+def claims(result: Result) -> tuple[Claim, ...]:
+    """The claims in order.
+
+    Args:
+        result: What was measured.
+
+    Returns:
+        Of each task: ELLA against MAP and the last layer, and against KFAC; then the ablation and
+        what happens far away.
+    """
+    found = []
+    for task in (IMAGES, PROTEINS):
+        for score in _SCORES:
+            found += [_below(result, task, score, rival) for rival in _RIVALS]
+        found.append(_cheaper(result, task))
+    found += [_closer(result, task) for task in (IMAGES, PROTEINS)]
+    return (*found, _saturates(result), *(_alarms(result, task) for task in (IMAGES, PROTEINS)))
+
+
+def by_seed(result: Result, task: str, method: str, column: str, domain: str = TEST) -> pd.Series:
+    """A number of the metrics, seed by seed.
+
+    Args:
+        result: What was measured.
+        task: The task.
+        method: Key of the method.
+        column: Of the metrics.
+        domain: Of the samples.
+
+    Returns:
+        By seed; empty if the method was not run.
+    """
+    frame = result.metrics
+    chosen = (frame["task"] == task) & (frame["method"] == method) & (frame["domain"] == domain)
+    return frame[chosen].set_index("seed")[column]
+
+
+def _below(result: Result, task: str, score: str, rival: str) -> Claim:
+    item = f"{task}, {score} against {_RIVALS[rival]}"
+    claim = f"The {_SCORES[score]} of ELLA is below that of {_RIVALS[rival]}."
+    other = by_seed(result, task, rival, score)
+    if other.empty:
+        return _not_run(item, claim, result.skipped.get((task, rival), ""))
+    own = {name: by_seed(result, task, key, score) for key, name in _variants(result, task).items()}
+    differences = {name: values - other for name, values in own.items()}
+    return Claim(
+        item,
+        claim,
+        "lower" if task == IMAGES else "no regression in the paper",
+        ", ".join(f"{mean(values)} ({name})" for name, values in own.items())
+        + f" against {mean(other)}",
+        told([mean(difference) for difference in differences.values()]),
+        "Yes if a 95 % interval lies below 0, open if it holds 0: mean difference "
+        + ", ".join(
+            f"{mean(difference)} ({name}; lower in {int((difference < 0).sum())} of "
+            f"{len(difference)} seeds)"
+            for name, difference in differences.items()
+        )
+        + ".",
+    )
+
+
+def told(differences: Sequence[Mean]) -> bool | None:
+    """Whether one of several differences is below 0 beyond chance.
+
+    Args:
+        differences: Mean differences with their intervals.
+
+    Returns:
+        True if an interval lies below 0, False if all lie above; ``None`` if that cannot be told.
+    """
+    if any(value.value + value.half_width < 0.0 for value in differences):
+        return True
+    if all(value.value - value.half_width > 0.0 for value in differences):
+        return False
+    return None
+
+
+def _variants(result: Result, task: str) -> dict[str, str]:
+    """ELLA with the paper's K and with more, as far as they were run."""
+    settings = result.settings
+    both = {"ella": settings.features, "ella_more": settings.more_features}
+    run = set(result.metrics.loc[result.metrics["task"] == task, "method"])
+    return {key: f"K = {size}" for key, size in both.items() if key in run}
+
+
+def _cheaper(result: Result, task: str) -> Claim:
+    item = f"{task}, cost against KFAC"
+    claim = (
+        f"At no larger negative log likelihood ELLA fits or predicts {FASTER:g} times faster than "
+        "laplace-torch's KFAC posterior, in no more memory."
+    )
+    if by_seed(result, task, "kfac", "nll").empty:
+        return _not_run(item, claim, result.skipped.get((task, "kfac"), ""))
+    found = {
+        name: _against_kfac(result, task, key) for key, name in _variants(result, task).items()
+    }
+    met = [name for name, own in found.items() if own.better and own.fast and own.small]
+    measured = all(own.small is not None for own in found.values())
+    return Claim(
+        item,
+        claim,
+        "a goal of this library",
+        "; ".join(f"{name}: {own.said}" for name, own in found.items()),
+        bool(met) if measured else None,
+        f"All three hold at {', '.join(met) or 'no K'}. Both tuned by the same data, times "
+        "without tuning.",
+    )
+
+
+@dataclass(frozen=True)
+class _Against:
+    """ELLA beside KFAC: in numbers, and whether it is no worse, fast enough and no larger."""
+
+    said: str
+    better: bool
+    fast: bool
+    small: bool | None
+
+
+def _against_kfac(result: Result, task: str, key: str) -> _Against:
+    def both(column: str) -> tuple[pd.Series, pd.Series]:
+        return by_seed(result, task, key, column), by_seed(result, task, "kfac", column)
+
+    nll = both("nll")
+    factors = {
+        name: float((kfac / ours).median())
+        for name, (ours, kfac) in (
+            ("fitting", both("fit_seconds")),
+            ("prediction", both("predict_seconds")),
+        )
+    }
+    fitted, used = both("fit_megabytes"), both("predict_megabytes")
+    ours, kfac = (max(fitted[k].median(), used[k].median()) for k in (0, 1))
+    said = ", ".join(f"{name} {factor:.2g} times faster" for name, factor in factors.items())
+    return _Against(
+        f"{said}, {ours:.0f} against {kfac:.0f} MB, negative log likelihood {mean(nll[0])} against "
+        f"{mean(nll[1])}",
+        bool(nll[0].mean() <= nll[1].mean()),
+        max(factors.values()) >= FASTER,
+        bool(ours <= kfac) if np.isfinite([ours, kfac]).all() else None,
+    )
+
+
+def _closer(result: Result, task: str) -> Claim:
+    frame = result.ablation[result.ablation["task"] == task]
+    largest = frame[frame["features"] == frame["inducing"]].sort_values("inducing")
+    first, last = largest.iloc[0], largest.iloc[-1]
+    falls = last["kernel_error"] < first["kernel_error"]
+    falls &= last["covariance_error"] < first["covariance_error"]
+    return Claim(
+        f"{task}, ablation",
+        "The kernel and the covariances of ELLA come close to the exact ones as M and K grow.",
+        "errors fall with M and K",
+        f"M = K = {first['inducing']:.0f}: {first['kernel_error']:.2g} and "
+        f"{first['covariance_error']:.2g}; {last['inducing']:.0f}: {last['kernel_error']:.2g} and "
+        f"{last['covariance_error']:.2g}",
+        bool(falls),
+        "Relative errors, of the kernel in the spectral norm, of covariances in the mean.",
+    )
+
+
+def _saturates(result: Result) -> Claim:
+    growth = {
+        (name, kind): grown(result, name, kind)
+        for name in result.rays["network"].unique()
+        for kind in ("exact", "ELLA", "infinite width", "novelty")
+    }
+    normed = [value for (name, kind), value in growth.items() if name.startswith("LayerNorm")][:3]
+    plain = [value for (name, kind), value in growth.items() if name.startswith("without")][:3]
+    return Claim(
+        "Rays",
+        "With LayerNorm the standard deviation saturates far from the data; without, it grows.",
+        "bounded by the kernel",
+        "; ".join(f"{name}, {kind}: {value:.3g} times" for (name, kind), value in growth.items()),
+        bool(max(normed) < _FLAT < min(plain)),
+        "From 10 to 1000 times the distance of the training data. So the standard deviation of a "
+        "network with LayerNorm does not tell far from farther.",
+    )
+
+
+def grown(result: Result, network: str, kind: str) -> float:
+    """By what factor a curve along the rays grows from 10 to 1000 times the data's distance.
+
+    Args:
+        result: What was measured.
+        network: Name of the network.
+        kind: Of the curve.
+
+    Returns:
+        The factor.
+    """
+    frame = result.rays
+    own = frame[(frame["network"] == network) & (frame["kind"] == kind)]
+    near = own.iloc[(own["distance"] - 10.0).abs().argmin()]
+    return float(own["value"].iloc[-1] / near["value"])
+
+
+def _alarms(result: Result, task: str) -> Claim:
+    frame = result.metrics
+    own = frame[(frame["task"] == task) & (frame["method"] == "ella") & (frame["domain"] != TEST)]
+    columns = {"output_std": "standard deviation", "entropy": "entropy", "novelty": "novelty"}
+    means = own.groupby("domain", sort=False)[[f"auroc_{key}" for key in columns]].mean()
+    said = "; ".join(
+        f"{domain}: "
+        + ", ".join(
+            f"{label} {line[f'auroc_{key}']:.3f}"
+            for key, label in columns.items()
+            if np.isfinite(line[f"auroc_{key}"])
+        )
+        for domain, line in means.iterrows()
+    )
+    best = (means["auroc_novelty"] >= means["auroc_output_std"]).all()
+    return Claim(
+        f"{task}, alarms",
+        "The distance in tangent features (novelty) tells samples far from the training data at "
+        "least as well as the standard deviation.",
+        "a goal of this library",
+        said,
+        bool(best),
+        "Area under the curve of true against false alarms, ELLA; 0.5 is chance.",
+    )
+
+
+def _not_run(item: str, claim: str, why: str) -> Claim:
+    return Claim(item, claim, "", NOT_RUN, None, why or "The method was not asked for.")

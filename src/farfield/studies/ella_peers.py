@@ -1,0 +1,191 @@
+"""laplace-torch's posteriors, for the ELLA study."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+from torch.utils.data import DataLoader, TensorDataset
+
+from farfield.studies.ella_methods import Method, Moments, lowest, negative_log_likelihood
+from farfield.studies.ella_tasks import Labelled, Task
+
+if TYPE_CHECKING:
+    from farfield.studies.ella import Settings
+
+INSTALL = (
+    "laplace-torch or BackPACK is not installed; install both with: pip install 'farfield[ella]'"
+)
+
+_LOWEST, _HIGHEST = -4.0, 6.0  # decimal logarithms of the prior precisions that are tried
+_NOT_THIS = 1e9  # a loss that no search stops at, and that it can still compute with
+
+
+def installed() -> bool:
+    """Whether laplace-torch and BackPACK are there; looked for without loading them."""
+    return all(importlib.util.find_spec(name) is not None for name in ("laplace", "backpack"))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    # Its backends warn of each other, and of hooks that they leave behind.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class Peer:
+    """A posterior of laplace-torch, tuned as the others are.
+
+    Args:
+        laplace: Its object, not fitted.
+        task: What the network was trained on.
+        batch_size: Samples at once: with many its Jacobians leave the cache, or the memory.
+    """
+
+    def __init__(self, laplace: Any, task: Task, batch_size: int) -> None:
+        self._laplace, self._likelihood, self._batch = laplace, task.likelihood, batch_size
+        self.noise_var = 1.0
+        with _quietly():
+            laplace.fit(DataLoader(TensorDataset(*task.train), batch_size))
+
+    @property
+    def prior_precision(self) -> float:
+        """As tuned; of a regression in units of the noise."""
+        return float(self._laplace.prior_precision) / self.noise_var
+
+    def tune(self, validation: Labelled) -> None:
+        """Choose prior precision and noise by held-out data.
+
+        Variances of a regression depend on ``prior precision * noise`` and are proportional to
+        the noise, so that the best noise is known for each product.
+        """
+        with _quietly():
+            self._tune(*validation)
+
+    def _tune(self, x: Tensor, y: Tensor) -> None:
+        kept = [self._jacobians(some) for some in x.split(self._batch)]
+        mean = torch.cat([own for _, own in kept])
+
+        def variance(precision: float) -> Tensor:
+            self._laplace.prior_precision = precision
+            return torch.cat([self._variances(own) for own, _ in kept])
+
+        def noise(found: Tensor) -> float:
+            if self._likelihood == "classification":
+                return 1.0
+            return float(((y.double() - mean).square() / (1.0 + found)).mean())
+
+        def loss(precision: float) -> float:
+            try:
+                found = variance(precision)
+            except RuntimeError as error:
+                if "positive-definite" not in str(error):
+                    raise
+                return _NOT_THIS  # too small a prior precision for its float32
+            unit = noise(found)
+            return negative_log_likelihood(self._likelihood, (mean, unit * found), unit, y)
+
+        best = lowest(loss, _LOWEST, _HIGHEST)
+        self.noise_var = noise(variance(best))
+        self._laplace.prior_precision = best
+
+    def moments(self, x: Tensor) -> Moments:
+        """Means and variances of the linearised outputs."""
+        means, variances = [], []
+        with _quietly():
+            for some in x.split(self._batch):
+                jacobians, mean = self._jacobians(some)
+                means.append(mean)
+                variances.append(self._variances(jacobians))
+        return torch.cat(means), self.noise_var * torch.cat(variances)
+
+    def novelty(self, x: Tensor) -> None:
+        """There is none."""
+
+    def _jacobians(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What variances are made of, whatever the prior precision, and the outputs."""
+        backend = self._laplace.backend
+        of = backend.last_layer_jacobians if backend.last_layer else backend.jacobians
+        found, mean = of(x)
+        return found.detach(), mean.detach().double()
+
+    def _variances(self, jacobians: Tensor) -> Tensor:
+        found: Tensor = self._laplace.functional_variance(jacobians)
+        return found.detach().double().diagonal(dim1=1, dim2=2).clamp_min(0.0)
+
+
+class PeerElla(Peer):
+    """laplace-torch's own ELLA, whose features are computed anew for each prior precision."""
+
+    def _jacobians(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return x, self._laplace.model(x).double()
+
+    def _variances(self, jacobians: Tensor) -> Tensor:
+        _, found = self._laplace.predictive_moments(jacobians)
+        variances: Tensor = found.detach().double().diagonal(dim1=1, dim2=2).clamp_min(0.0)
+        return variances
+
+
+def _fit(
+    network: nn.Module, task: Task, settings: Settings, subset: str, structure: str, **given: Any
+) -> Peer:
+    """A posterior of some weights, with the curvature that was the fastest on CPU: BackPACK's."""
+    with _quietly():
+        from laplace import Laplace
+        from laplace.curvature import BackPackGGN
+
+        kept = copy.deepcopy(network)  # BackPACK leaves its hooks in the modules
+        kind = PeerElla if structure == "gp" else Peer
+        laplace = Laplace(kept, task.likelihood, subset, structure, backend=BackPackGGN, **given)
+        return kind(laplace, task, settings.batch_size)
+
+
+def _subnetwork(network: nn.Module, task: Task, settings: Settings) -> Peer:
+    """The dense Hessian of the weights of largest magnitude."""
+    vector = parameters_to_vector(network.parameters()).detach().abs()
+    largest = vector.topk(min(settings.subnetwork, len(vector))).indices.sort().values
+    return _fit(network, task, settings, "subnetwork", "full", subnetwork_indices=largest)
+
+
+def _ella(network: nn.Module, task: Task, settings: Settings) -> Peer:
+    return _fit(
+        network,
+        task,
+        settings,
+        "all",
+        "gp",
+        functional_approximation="nystrom",
+        subsample_size=min(settings.inducing, len(task.train[0])),
+        n_eigenvalues=settings.features,
+    )
+
+
+def _hindered(network: nn.Module, task: Task, settings: Settings) -> str:
+    return "" if installed() else INSTALL
+
+
+def _too_large(network: nn.Module, task: Task, settings: Settings) -> str:
+    size = sum(parameter.numel() for parameter in network.parameters())
+    if installed() and size > settings.dense:
+        return (
+            f"The Hessian of all {size:,} parameters is a matrix of {4 * size**2 / 1e6:,.0f} MB, "
+            f"factorised for each prior precision; settings.dense stops at {settings.dense:,}."
+        )
+    return _hindered(network, task, settings)
+
+
+LAST = Method("last", "last layer", lambda n, t, s: _fit(n, t, s, "last_layer", "full"), _hindered)
+DIAGONAL = Method("diagonal", "diagonal", lambda n, t, s: _fit(n, t, s, "all", "diag"), _hindered)
+KFAC = Method("kfac", "KFAC", lambda n, t, s: _fit(n, t, s, "all", "kron"), _hindered)
+SUBNETWORK = Method("subnetwork", "full, largest weights", _subnetwork, _hindered)
+FULL = Method("full", "full", lambda n, t, s: _fit(n, t, s, "all", "full"), _too_large)
+PEER_ELLA = Method("peer_ella", "ELLA of laplace-torch", _ella, _hindered)

@@ -1,0 +1,487 @@
+"""The linearised Laplace posterior of a trained network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from farfield.empirical.inputs import Inputs
+from farfield.empirical.memory import parse_memory
+from farfield.empirical.outputs import OutputChoice
+from farfield.errors import DataError, SettingsError
+from farfield.uncertainty import links, saving
+from farfield.uncertainty.evidence import Evidence
+from farfield.uncertainty.exact import ExactPosterior, fit_exact
+from farfield.uncertainty.likelihood import likelihood_of, probit_logits
+from farfield.uncertainty.network import fingerprint_of, network_of
+from farfield.uncertainty.novelty import Reference, reference_of
+from farfield.uncertainty.nystrom import (
+    NystromPosterior,
+    NystromSettings,
+    check_counts,
+    fit_nystrom,
+)
+from farfield.uncertainty.samples import Labelled, inputs_of, samples_of
+from farfield.uncertainty.spread import Spread
+from farfield.uncertainty.tuning import validated
+
+Posterior = ExactPosterior | NystromPosterior
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class LaplacePrediction:
+    """Predictions of a regression.
+
+    Attributes:
+        mean: Outputs of the network, (n, o).
+        std: Standard deviation of each output, without the noise of observations, (n, o).
+        noise_std: Standard deviation of that noise.
+    """
+
+    mean: Float[Tensor, "n o"]
+    std: Float[Tensor, "n o"]
+    noise_std: float
+
+    @property
+    def total_std(self) -> Float[Tensor, "n o"]:
+        """Of an observation: output and noise together."""
+        return (self.std.square() + self.noise_std**2).sqrt()
+
+
+class LinearizedLaplace:
+    r"""How sure a trained network is of its outputs: its linearised Laplace posterior.
+
+    The network is replaced by its linearisation at the trained parameters, whose prior is
+    ``N(0, 1 / p)`` each. Then the outputs are Gaussian, with the network's own as mean and
+
+    ``Cov f(x) = J(x) (sum_i J_i' Lambda_i J_i + p I)^{-1} J(x)'``,
+
+    where J are the Jacobians by the parameters and Lambda_i the Hessian of the negative log
+    likelihood at the output of training sample i: ``I / noise_var`` for regression,
+    ``diag(q) - q q'`` with the softmax q for classification.
+
+    ``method="exact"`` computes this with the tangent kernel of all training points, without a
+    Jacobian: for about 10^4 outputs of all samples together. ``method="nystrom"`` is ELLA: it
+    keeps the K directions of the parameters that matter most to M gradients, and takes one pass
+    over any number of samples.
+
+    Args:
+        model: The trained network, in eval mode. Parameters with ``requires_grad=False`` are
+            certain. It is not changed; half-precision models are copied to float32 or float64.
+        likelihood: ``"regression"`` (Gaussian noise) or ``"classification"`` (softmax).
+        prior_precision: p. Weight decay of a loss summed over samples.
+        noise_var: Variance of the noise of observations; only for regression.
+        method: ``"exact"`` or ``"nystrom"``.
+        inducing: M, for ``"nystrom"``: how many gradients, each of one output at one input.
+        features: K, for ``"nystrom"``.
+        seed: Of everything that is drawn.
+        memory: Budget for what is computed beside the posterior itself, such as ``"4GB"``; 2 GB
+            when ``None``.
+        dtype: In which derivatives are computed. When ``None``: float64 for ``"exact"``, whose
+            variances are differences, and the model's own for ``"nystrom"``.
+        output: Which output, where ``forward`` returns several tensors.
+
+    Attributes:
+        prior_precision: p, as given or tuned.
+        noise_var: As given or tuned.
+
+    Raises:
+        SettingsError: An argument that is not allowed, or a model that has no tangent kernel, such
+            as one in training mode with dropout.
+
+    Source: Immer, Korzepa and Bauer, "Improving predictions of Bayesian neural nets via local
+    linearization" (2021), for the posterior; Deng, Zhou and Zhu, "Accelerated Linearized Laplace
+    Approximation for Bayesian Deep Learning" (2022), for ELLA.
+
+    Example:
+        >>> import torch, farfield as ff
+        >>> x = torch.linspace(-1, 1, 20)[:, None]
+        >>> model = ff.mlp(1, [16], 1, activation="tanh")
+        >>> la = ff.LinearizedLaplace(model, "regression", noise_var=0.01).fit((x, x.sin()))
+        >>> near, far = la.predict(torch.tensor([[0.0], [9.0]])).std.flatten().tolist()
+        >>> near < far
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        likelihood: str,
+        prior_precision: float | int = 1.0,
+        noise_var: float | int = 1.0,
+        method: str = "exact",
+        inducing: int = 2000,
+        features: int = 20,
+        seed: int = 0,
+        memory: str | int | None = None,
+        dtype: torch.dtype | None = None,
+        output: OutputChoice = None,
+    ) -> None:
+        self._likelihood = likelihood_of(likelihood)
+        if method not in ("exact", "nystrom"):
+            raise SettingsError(f"method is {method!r}; choose 'exact' or 'nystrom'.")
+        for name, value in (("prior_precision", prior_precision), ("noise_var", noise_var)):
+            if not 0.0 < value < math.inf:
+                raise SettingsError(f"{name} is {value}; it must be positive and finite.")
+        if likelihood == "classification" and noise_var != 1.0:
+            raise SettingsError(
+                f"noise_var is {noise_var}, but classes have no noise of their own; leave it out."
+            )
+        check_counts(inducing=inducing, features=features)
+        self.method = method
+        self.prior_precision = float(prior_precision)
+        self.noise_var = float(noise_var)
+        self._inducing, self._features, self._seed = inducing, features, seed
+        if dtype is None and method == "exact":
+            dtype = torch.float64
+        budget = parse_memory("2GB" if memory is None else memory)
+        self._network = network_of(model, dtype, output, budget)
+        self._fitted: Posterior | None = None
+        self._loss, self._numbers = 0.0, 0
+        self._reference: Reference | None = None
+
+    @torch.inference_mode(False)
+    def fit(
+        self,
+        data: Labelled,
+        validation: Labelled | None = None,
+        progress: Progress | None = None,
+        search: int = 1000,
+    ) -> LinearizedLaplace:
+        """Compute the posterior.
+
+        Args:
+            data: The training data: ``(x, y)``, where x is a tensor (n, *features), several or
+                named ones; a mapping of named inputs and ``"labels"``; or a DataLoader that yields
+                such, always in the same order. Targets are (n,) or (n, o) numbers, or (n,) classes.
+            validation: For ``"nystrom"``: early stopping over the data. The posterior is compared
+                every ``search`` samples, with the prior scaled by the share of the data seen, and
+                the one of the lowest negative log likelihood here is kept. Data in memory
+                are seen in random order; a DataLoader of sorted samples should be mixed before.
+            progress: Called with the number of samples that are done, and of all.
+            search: Samples between two comparisons.
+
+        Returns:
+            This object.
+
+        Raises:
+            SettingsError: Data that do not fit the model or the likelihood, or too many for
+                ``"exact"``.
+            DataError: Targets that are not finite.
+            RangeError: Derivatives that are not finite.
+            SingularKernelError: ``prior_precision * noise_var`` is lost in rounding.
+        """
+        network, likelihood = self._network, self._likelihood
+        check_counts(search=search)
+        network.check()
+        samples = samples_of(data, network.device)
+        generator = torch.Generator().manual_seed(self._seed)
+        if self.method == "exact":
+            if validation is not None:
+                raise SettingsError(
+                    "validation= chooses how much of the data counts, which is for "
+                    "method='nystrom'; for the exact posterior call "
+                    "tune(by='validation', validation=...)."
+                )
+            found: tuple[Posterior, float, int] = fit_exact(
+                network, likelihood, samples, self._ridge, progress
+            )
+        else:
+            held_out = None
+            if validation is not None:
+                held_out = samples_of(validation, network.device, "The validation data")
+            settings = NystromSettings(
+                self._inducing, self._features, search, self.prior_precision, self.noise_var
+            )
+            mixed = samples.shuffled(generator)
+            found = fit_nystrom(network, likelihood, mixed, held_out, settings, generator, progress)
+        self._fitted, self._loss, self._numbers = found
+        self._reference = None
+        return self
+
+    @property
+    def posterior(self) -> Posterior:
+        """The fitted posterior.
+
+        Raises:
+            SettingsError: Nothing has been fitted.
+        """
+        if self._fitted is None:
+            raise SettingsError("Nothing has been fitted yet; call fit((x, y)) first.")
+        return self._fitted
+
+    def predict(
+        self,
+        x: Inputs | DataLoader[Any],
+        link: str = "probit",
+        samples: int = 512,
+        generator: torch.Generator | None = None,
+    ) -> LaplacePrediction | Tensor:
+        """Predictions with their uncertainty, in float64.
+
+        Args:
+            x: New inputs, as of the model; or a DataLoader, whose targets are left out.
+            link: For classification: ``"probit"``, the closed form of MacKay (1992), or
+                ``"monte_carlo"``, the mean softmax of random outputs.
+            samples: How many random outputs.
+            generator: Source of randomness; one from ``seed`` when ``None``.
+
+        Returns:
+            Regression: mean and standard deviations. Classification: probabilities of the
+            classes, (n, o).
+
+        Raises:
+            SettingsError: Nothing has been fitted, or inputs or a link that are not allowed.
+            RangeError: Derivatives that are not finite.
+
+        Warns:
+            AccuracyWarning: Variances of which rounding leaves no digit.
+        """
+        links.check_link(link, samples)
+        if self._likelihood.name == "regression":
+            pairs = [(mean, spread.variances.sqrt()) for mean, spread in self._spreads(x)]
+            mean, std = (torch.cat(column) for column in zip(*pairs, strict=True))
+            return LaplacePrediction(mean, std, math.sqrt(self.noise_var))
+        if generator is None:
+            generator = torch.Generator().manual_seed(self._seed)
+        parts = []
+        for mean, spread in self._spreads(x):
+            if link == "probit":
+                parts.append(probit_logits(mean, spread.variances).softmax(1))
+            else:
+                parts.append(links.monte_carlo(mean, spread.root, samples, generator))
+        return torch.cat(parts)
+
+    def predict_outputs(
+        self, x: Inputs | DataLoader[Any]
+    ) -> tuple[Float[Tensor, "n o"], Float[Tensor, "n o o"]]:
+        """The Gaussian law of the outputs of the linearised network.
+
+        Args:
+            x: As of :meth:`predict`.
+
+        Returns:
+            The mean, which is the network's own output, (n, o), and the covariances of the outputs
+            of each input, (n, o, o), in float64, without noise.
+
+        Raises:
+            SettingsError: As :meth:`predict`.
+        """
+        pairs = [(mean, spread.covariance) for mean, spread in self._spreads(x)]
+        means, covariances = zip(*pairs, strict=True)
+        return torch.cat(means), torch.cat(covariances)
+
+    def novelty(self, x: Inputs | DataLoader[Any]) -> Float[Tensor, " n"]:
+        """How far inputs are from the training data in the eyes of the network.
+
+        The share of an input's tangent feature (the gradients of all its outputs) that no
+        combination of the training inputs' features explains, over the median of this share when
+        each training input is left out in turn: 1 is a typical training input. Features longer than
+        any in training count with their length. Neither targets, noise nor prior precision count,
+        nor does the scale of the kernel, so that the score is an alarm even where a norm bounds the
+        standard deviation. Compare it with :meth:`novelty_threshold`.
+
+        Args:
+            x: As of :meth:`predict`.
+
+        Returns:
+            The scores in float64. For ``"nystrom"`` the training inputs are the inducing ones.
+
+        Raises:
+            SettingsError: As :meth:`predict`.
+            RangeError: The gradients of most training inputs are zero.
+        """
+        reference = self._compared()
+        parts = [
+            reference.scores(self._network, inputs)
+            for inputs in self._blocks(x, lambda few: reference.side(self._network.budget))
+        ]
+        return torch.cat(parts)
+
+    def novelty_threshold(self, level: float = 0.05) -> float:
+        """The novelty that a share of the training inputs exceeds, each beside the others.
+
+        New inputs from the law of the training data exceed it about as often.
+
+        Args:
+            level: The share of false alarms.
+
+        Returns:
+            A number to compare :meth:`novelty` with.
+
+        Raises:
+            SettingsError: A level that is not between 0 and 1, or nothing has been fitted.
+        """
+        if not 0.0 < level < 1.0:
+            raise SettingsError(f"level is {level}; it must be between 0 and 1.")
+        return self._compared().threshold(level)
+
+    def _compared(self) -> Reference:
+        self._network.check()
+        if self._reference is None:
+            self._reference = reference_of(self._network, self.posterior.reference)
+        return self._reference
+
+    def log_marginal_likelihood(self) -> float:
+        """Laplace's approximation to the log probability of the training targets.
+
+        ``log p(y | theta) - (p |theta|^2 + log det(posterior precision) - log det(prior)) / 2``.
+        With ``"nystrom"`` the determinant is that of the approximate kernel, of all samples; it is
+        at most the exact one.
+
+        Returns:
+            The value at the present prior precision and noise.
+
+        Raises:
+            SettingsError: Nothing has been fitted.
+
+        Source: MacKay (1992); Immer et al. (2021), equation 5.
+        """
+        return self._evidence().at(self.prior_precision, self.noise_var)
+
+    def tune(
+        self,
+        by: str = "marginal_likelihood",
+        validation: Labelled | None = None,
+        noise: bool = True,
+    ) -> LinearizedLaplace:
+        """Choose the prior precision, and for regression the noise.
+
+        Args:
+            by: ``"marginal_likelihood"``, or ``"validation"``: the negative log likelihood of
+                held-out data (by the probit approximation for classification).
+            validation: The held-out data, as the data of :meth:`fit`.
+            noise: Whether the noise of a regression is chosen too.
+
+        Returns:
+            This object, with the best values between 1e-10 and 1e12.
+
+        Raises:
+            SettingsError: Nothing has been fitted, another word, or validation data that are
+                missing or not needed.
+        """
+        given = "None" if validation is None else "given"
+        if (by, given) not in (("marginal_likelihood", "None"), ("validation", "given")):
+            raise SettingsError(
+                f"by is {by!r} and validation is {given}; choose by='marginal_likelihood', or "
+                "by='validation' with validation=(x, y)."
+            )
+        noise = noise and self._likelihood.name == "regression"
+        start = self.prior_precision, self.noise_var
+        if validation is None:
+            best = self._evidence().best(start, noise)
+        else:
+            held_out = samples_of(validation, self._network.device, "The validation data")
+            best = validated(self._network, self._likelihood, self.posterior, held_out).best(
+                start, noise
+            )
+        self.prior_precision, self.noise_var = best
+        self._fitted = self.posterior.with_ridge(self._ridge)
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior to a file that holds numbers and no code.
+
+        The model's own parameters are not in it.
+
+        Args:
+            path: Where to, such as ``"posterior.safetensors"``.
+
+        Raises:
+            SettingsError: Nothing has been fitted.
+            MissingExtraError: The library safetensors is not installed.
+            OutputError: The file cannot be written.
+        """
+        header = {name: getattr(self, name) for name in ("method", "prior_precision", "noise_var")}
+        header |= {
+            "likelihood": self._likelihood.name,
+            "inducing": self._inducing,
+            "features": self._features,
+            "seed": self._seed,
+            "dtype": str(self._network.dtype).removeprefix("torch."),
+            "output": self._network.output,
+            "model": self._network.fingerprint(),
+            "loss": self._loss,
+            "numbers": self._numbers,
+        }
+        self._network.check()
+        saving.write(Path(path), header, self.posterior)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, model: nn.Module, memory: str | int | None = None
+    ) -> LinearizedLaplace:
+        """Read a posterior.
+
+        Args:
+            path: What :meth:`save` has written.
+            model: The network that it is of, with the same parameters.
+            memory: As of the class.
+
+        Returns:
+            The posterior, which predicts the same.
+
+        Raises:
+            DataError: There is no such file, it is something else, or the posterior of a model with
+                other parameters.
+            MissingExtraError: The library safetensors is not installed.
+        """
+        header = saving.read_header(Path(path))
+        if header["model"] != fingerprint_of(model):
+            raise DataError(
+                f"{path} holds the posterior of a model with other parameters or buffers than this "
+                "one; load the weights that it was fitted at first."
+            )
+        settings = ("likelihood", "method", "prior_precision", "noise_var", "inducing", "features",
+                    "seed", "output")  # fmt: skip
+        loaded = cls(
+            model,
+            **{name: header[name] for name in settings},
+            memory=memory,
+            dtype=getattr(torch, header["dtype"]),
+        )
+        loaded._fitted = saving.read(Path(path), loaded._network.device)[1]
+        loaded._loss, loaded._numbers = header["loss"], header["numbers"]
+        return loaded
+
+    @property
+    def _ridge(self) -> float:
+        return self.prior_precision * self.noise_var
+
+    def _evidence(self) -> Evidence:
+        return Evidence(
+            self._likelihood,
+            self._loss,
+            self._numbers,
+            self._network.squared_norm(),
+            self.posterior.eigenvalues,
+        )
+
+    def _spreads(self, x: Inputs | DataLoader[Any]) -> Iterator[tuple[Tensor, Spread]]:
+        """Means and covariances, block by block."""
+        posterior, network = self.posterior, self._network
+        network.check()
+        for inputs in self._blocks(x, lambda few: posterior.side(network, few)):
+            spread = posterior.spread(network, inputs, self.prior_precision, self.noise_var)
+            mean = network(inputs).double()
+            yield mean, spread
+
+    def _blocks(
+        self, x: Inputs | DataLoader[Any], side: Callable[[Inputs], int]
+    ) -> Iterator[Inputs]:
+        """Inputs, as many at once as fit into memory."""
+        source = inputs_of(x, self._network.device)
+        few = next((few for _, few in source.blocks(4)), None)
+        if few is None:
+            raise SettingsError("There are no inputs to predict at; at least one is needed.")
+        for _, inputs in source.blocks(side(few)):
+            yield inputs

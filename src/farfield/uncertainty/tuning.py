@@ -1,0 +1,101 @@
+"""The prior precision and noise that predict held-out data best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from farfield.empirical.inputs import Inputs
+from farfield.errors import SettingsError
+from farfield.uncertainty.evidence import minimised
+from farfield.uncertainty.exact import ExactPosterior
+from farfield.uncertainty.likelihood import Likelihood
+from farfield.uncertainty.network import Network
+from farfield.uncertainty.nystrom import NystromPosterior
+from farfield.uncertainty.samples import Samples
+from farfield.uncertainty.spectral import Variances
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """Held-out data with their variances as functions of prior precision and noise.
+
+    Attributes:
+        likelihood: Of the targets.
+        means: Outputs of the network, block by block.
+        variances: Likewise.
+        targets: Likewise, as the likelihood takes them.
+    """
+
+    likelihood: Likelihood
+    means: list[Tensor]
+    variances: list[Variances]
+    targets: list[Tensor]
+
+    def loss(self, precision: float, noise_var: float) -> float:
+        """Mean negative log likelihood.
+
+        Args:
+            precision: Of the prior.
+            noise_var: Of the observations; 1 for classification.
+        """
+        total = 0.0
+        for mean, spread, y in zip(self.means, self.variances, self.targets, strict=True):
+            found = spread.at(precision, noise_var)
+            total += len(y) * self.likelihood.predictive_loss(mean, found, y, noise_var)
+        return total / sum(map(len, self.targets))
+
+    def best(self, start: tuple[float, float], noise: bool) -> tuple[float, float]:
+        """The prior precision and noise of the smallest loss.
+
+        Args:
+            start: Those to begin with.
+            noise: Whether the noise may change.
+        """
+        return minimised(self.loss, start, noise)
+
+
+def validated(
+    network: Network,
+    likelihood: Likelihood,
+    posterior: ExactPosterior | NystromPosterior,
+    samples: Samples,
+) -> Validated:
+    """Compute what the variances of held-out data depend on.
+
+    Args:
+        network: The network.
+        likelihood: Of the targets.
+        posterior: Whose variances.
+        samples: The held-out data.
+
+    Returns:
+        The data.
+
+    Raises:
+        SettingsError: They do not fit into memory.
+    """
+    means: list[Tensor] = []
+    variances: list[Variances] = []
+    targets: list[Tensor] = []
+
+    def add(inputs: Inputs, y: Tensor) -> None:
+        mean = network(inputs).double()
+        means.append(mean)
+        targets.append(likelihood.targets(y, mean.shape[1]))
+        variances.append(posterior.variances(network, inputs).to(network.device))
+
+    side = None
+    for _, inputs, _ in samples.blocks(4):
+        side = posterior.side(network, inputs)
+        bytes_needed = 8 * len(samples) * network.outputs(inputs) * len(posterior.eigenvalues)
+        if bytes_needed > network.budget:
+            raise SettingsError(
+                f"The {len(samples)} validation samples need {bytes_needed / 1e9:.1f} GB, and the "
+                f"memory allowed is {network.budget / 1e9:.1f} GB; give fewer, or memory=..."
+            )
+        break
+    for _, inputs, y in samples.blocks(side or 1):
+        add(inputs, y)
+    return Validated(likelihood, means, variances, targets)

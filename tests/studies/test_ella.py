@@ -1,0 +1,206 @@
+"""The ELLA study, on a few samples and a handful of steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from farfield import report
+from farfield.errors import DataError, SettingsError
+from farfield.studies import ella, ella_methods, ella_metrics, ella_peers, ella_tasks
+from farfield.studies.ella_ablation import relative
+from farfield.studies.ella_claims import told
+from farfield.studies.statistics import Mean
+from farfield.studies.turning import turned
+
+pytest.importorskip("sklearn")
+
+OURS = ("map", "temperature", "ella", "exact")
+SMALL = dataclasses.replace(
+    ella.Settings(**ella.QUICK),
+    seeds=1,
+    train_images=100,
+    train_rows=100,
+    validation=30,
+    test=40,
+    channels=(2, 2),
+    hidden=(6,),
+    image_epochs=2,
+    protein_epochs=2,
+    inducing=60,
+    features=5,
+    exact_size=80,
+    ablation_sizes=(4,),
+    ablation_rows=8,
+    ablation_points=4,
+    ray_rows=20,
+    methods=OURS,
+)
+
+
+@pytest.fixture
+def proteins(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """A table of the same form, since the published one is not shipped."""
+    frame = pd.DataFrame(rng.normal(size=(500, 9)), columns=[f"F{k}" for k in range(1, 10)])
+    frame["F1"] = rng.uniform(15_000.0, 21_000.0, 500)
+    frame["RMSD"] = frame["F2"] + rng.normal(size=500)
+    monkeypatch.setattr(ella_tasks, "load_protein", lambda folder: frame)
+
+
+def test_end_to_end_and_resumed_to_the_same_bits(proteins: None, tmp_path: Path) -> None:
+    first = ella.run(SMALL, out=tmp_path)
+    assert set(first.metrics["method"]) == set(OURS)
+    assert first.skipped.keys() == {("proteins", "temperature")}
+    # The mean of all posteriors is the network's own output, so that errors are the same.
+    test = first.metrics[
+        (first.metrics["domain"] == "test") & (first.metrics["task"] == "proteins")
+    ]
+    assert test["rmse"].max() == pytest.approx(test["rmse"].min(), rel=1e-5)
+    costs = first.metrics[["fit_seconds", "predict_seconds"]]
+    assert (costs > 0.0).all(axis=None)
+    (tmp_path / "checkpoints" / "images-0-ella.parquet").unlink()
+    again = ella.run(SMALL, out=tmp_path, resume=True)
+    same = [name for name in first.metrics if not name.endswith(("seconds", "megabytes"))]
+    pd.testing.assert_frame_equal(first.metrics[same], again.metrics[same], check_exact=True)
+    page = report.write_report(again, tmp_path).read_text()
+    assert page.count("<figure>") == 4
+    verdicts = {claim.item: claim.verdict for claim in again.claims()}
+    assert verdicts["images, nll against the last layer"] == "not run"
+    assert verdicts["images, nll against MAP"] == "open"  # of a single seed nothing is told
+
+
+def test_what_chance_may_have_made_is_left_open() -> None:
+    below, above, unsure = Mean(-2.0, 1.0), Mean(2.0, 1.0), Mean(-0.5, 1.0)
+    assert told([unsure, below]) is True
+    assert told([above, above]) is False
+    assert told([above, unsure]) is None
+    assert told([Mean(-3.0, math.nan)]) is None
+
+
+def test_the_held_out_class_is_in_no_other_part() -> None:
+    settings = dataclasses.replace(SMALL, hold_out="3")
+    pool = ella_tasks.load_images(settings, "")
+    task = ella_tasks.image_task(pool, settings, 0)
+    held = {image.numpy().tobytes() for image in pool.images[pool.labels == 3]}
+    parts = [task.train, task.validation, task.domains["test"]]
+    rows = [image.numpy().tobytes() for x, _ in parts for image in x]
+    assert not held & set(rows)
+    assert len(set(rows)) == 170  # no two of scikit-learn's digits are equal
+    assert all(image.numpy().tobytes() in held for image in task.domains["held out"][0])
+    labels = torch.cat([y for _, y in parts])
+    assert set(labels.tolist()) == set(range(9))
+
+
+def test_angles_of_0_change_nothing() -> None:
+    images = torch.rand(3, 1, 6, 8)
+    assert torch.allclose(turned(images, np.zeros(3), (6, 8)), images, atol=1e-6)
+    half = turned(images, np.full(3, 180.0), (6, 8))
+    assert torch.allclose(half, images.flip(2, 3), atol=1e-5)
+
+
+def task_of(likelihood: str, outputs: int) -> ella_tasks.Task:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(60, 4, generator=generator)
+    y = torch.randint(outputs, (60,), generator=generator) if outputs > 1 else x[:, :1].sin()
+    return ella_tasks.Task(
+        "images", likelihood, outputs, (x, y), (x[:20], y[:20]), {"test": (x, y)}
+    )
+
+
+@pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
+def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
+    if not ella_peers.installed():
+        pytest.skip("laplace-torch is not installed")
+    task = task_of(likelihood, outputs)
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
+    settings = dataclasses.replace(SMALL, exact_size=200, subnetwork=1000, dense=100)
+    exact, full, subset = (
+        method.fit(network, task, settings)
+        for method in (ella_methods.EXACT, ella_peers.FULL, ella_peers.SUBNETWORK)
+    )
+    assert isinstance(exact, ella_methods.Ours)
+    exact._laplace.prior_precision = 25.0
+    full._laplace.prior_precision = subset._laplace.prior_precision = 25.0
+    x = task.domains["test"][0]
+    mean, variance = exact.moments(x)
+    for peer in (full, subset):  # a subset of all weights is all of them
+        found = peer.moments(x)
+        torch.testing.assert_close(found[0], mean, rtol=1e-4, atol=1e-5)  # their float32
+        torch.testing.assert_close(found[1], variance, rtol=1e-3, atol=1e-6)
+
+
+def test_tuning_finds_the_noise_and_temperature_that_made_the_data() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 1, generator=generator)
+    noisy = x + 0.5 * torch.randn(4000, 1, generator=generator)
+    flat = ella_methods.Map(nn.Identity(), "regression", False)
+    flat.tune((x, noisy))
+    # The variance of a mean of 4000 squares: 4 standard errors.
+    assert flat.noise_var == pytest.approx(0.25, rel=4 * math.sqrt(2 / 4000))
+    logits = torch.randn(4000, 5, generator=generator)
+    labels = torch.multinomial((3.0 * logits).softmax(1), 1, generator=generator)[:, 0]
+    warm = ella_methods.Map(nn.Identity(), "classification", True)
+    warm.tune((logits, labels))
+    mean, _ = warm.moments(logits)
+    assert float((mean / logits).mean()) == pytest.approx(3.0, rel=0.1)  # of 4000 labels
+
+
+def test_probabilities_are_those_of_the_probit_formula() -> None:
+    mean, variance = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[3.0, 0.0]]).double()
+    scaled = [2.0 / math.sqrt(1.0 + 3.0 * math.pi / 8.0), -1.0]
+    first = math.exp(scaled[0]) / (math.exp(scaled[0]) + math.exp(scaled[1]))
+    assert float(ella_methods.probabilities((mean, variance))[0, 0]) == pytest.approx(first)
+
+
+def test_errors_of_matrices() -> None:
+    exact = torch.diag(torch.tensor([4.0, 1.0]))
+    assert relative(torch.diag(torch.tensor([4.0, 0.0])), exact) == pytest.approx(0.25)
+
+
+def test_an_alarm_that_says_nothing_has_no_area() -> None:
+    frame = pd.DataFrame({"output_std": [0.0, 0.0]})
+    assert math.isnan(ella_metrics._separated(frame, frame, "output_std"))
+
+
+def test_without_laplace_torch_its_methods_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ella_peers, "installed", lambda: False)
+    task = task_of("regression", 1)
+    for method in (ella_peers.KFAC, ella_peers.FULL):
+        assert "farfield[ella]" in method.hindered(nn.Linear(4, 1), task, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"images": "cats"}, "images is 'cats'"),
+        ({"methods": ("map",)}, "methods is map"),
+        ({"methods": ("map", "ella", "magic")}, "magic"),
+        ({"prior_precision": 0.0}, "prior_precision is 0"),
+        ({"ablation_sizes": (4, 4)}, "increasing numbers"),
+        ({"train_images": 5}, "train_images is 5"),
+        ({"image_epochs": 0}, "epochs is 0"),
+    ],
+)
+def test_settings_of_ella_that_mean_nothing(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        dataclasses.replace(SMALL, **values)
+
+
+def test_what_is_not_there_is_told(proteins: None, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="hold_out is 'cat'"):
+        ella.run(dataclasses.replace(SMALL, hold_out="cat"))
+    with pytest.raises(SettingsError, match=r"has 16\d\d without 8"):
+        ella.run(dataclasses.replace(SMALL, train_images=5000))
+    with pytest.raises(SettingsError, match="proteins to train"):
+        ella.run(dataclasses.replace(SMALL, train_rows=5000))
+    with pytest.raises(DataError, match="dataset-fashion-mnist"):
+        ella.run(dataclasses.replace(SMALL, images="fashion"), fashion=tmp_path)

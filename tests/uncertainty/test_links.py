@@ -1,0 +1,48 @@
+"""Class probabilities: random outputs against quadrature, the closed form against its formula."""
+
+import numpy as np
+import pytest
+import torch
+from small_networks import make, samples
+
+import farfield as ff
+from farfield.uncertainty.links import monte_carlo
+
+
+def test_monte_carlo_against_quadrature() -> None:
+    # The softmax of two outputs is the logistic function of their difference, a Gaussian.
+    root = torch.randn(6, 2, 3, dtype=torch.float64)
+    mean = torch.randn(6, 2, dtype=torch.float64)
+    samples = 20_000
+    found = monte_carlo(mean, root, samples, torch.Generator().manual_seed(3))[:, 0]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
+    for row in range(6):
+        spread = float((root[row, 0] - root[row, 1]).norm())
+        inner = float(mean[row, 0] - mean[row, 1]) + spread * nodes
+        values = 1 / (1 + np.exp(-inner))
+        wanted = float(weights @ values / weights.sum())
+        deviation = float(np.sqrt(weights @ (values - wanted) ** 2 / weights.sum() / samples))
+        assert abs(float(found[row]) - wanted) < 5 * deviation  # z-score; six of them
+
+
+def test_links_of_a_posterior() -> None:
+    model, shape = make("mlp")
+    x, y = samples(shape, "classification", n=20)
+    for method in ("exact", "nystrom"):
+        la = ff.LinearizedLaplace(model, "classification", method=method).fit((x, y))
+        mean, covariance = la.predict_outputs(x)
+        variances = covariance.diagonal(dim1=1, dim2=2)
+        wanted = (mean / (1 + torch.pi / 8 * variances).sqrt()).softmax(1)
+        assert (la.predict(x) - wanted).abs().max() < 1e-12
+        state = torch.get_rng_state()
+        drawn = la.predict(x, link="monte_carlo", samples=4000)
+        assert torch.equal(state, torch.get_rng_state())
+        assert torch.equal(drawn, la.predict(x, link="monte_carlo", samples=4000))
+        other = torch.Generator().manual_seed(5)
+        fresh = la.predict(x, link="monte_carlo", samples=4000, generator=other)
+        assert not torch.equal(drawn, fresh)
+        # Each has a standard error of at most 1 / (2 sqrt(4000)).
+        assert (drawn - fresh).abs().max() < 5 * 2**0.5 / (2 * 4000**0.5)
+        root = torch.linalg.cholesky(covariance + 1e-12 * torch.eye(3, dtype=torch.float64))
+        mine = mean + torch.einsum("nab,snb->sna", root, torch.randn(4000, 20, 3).double())
+        assert (drawn - mine.softmax(2).mean(0)).abs().max() == pytest.approx(0, abs=0.06)
