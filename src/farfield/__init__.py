@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farfield import data, errors, report, scale, studies, theory, training
-    from farfield.diagnosis import diagnose
+    from farfield.diagnosis.examine import diagnose
     from farfield.empirical import (
         NTKMonitor,
         empirical_ntk,
