@@ -19,7 +19,10 @@ from zoo import make
 
 import farfield as ff
 from farfield.empirical import fill as fill_module
+from farfield.empirical.costs import Pair
+from farfield.empirical.factors import Outer
 from farfield.empirical.memory import Need, block_side, parse_memory
+from farfield.empirical.own import Own
 from farfield.empirical.streams import stream
 from farfield.errors import SettingsError
 
@@ -55,6 +58,7 @@ def test_scratch_does_not_matter(name, scratch, monkeypatch) -> None:
     model, inputs = make(name)
     monkeypatch.setattr(contraction, "_FEW", 8)
     monkeypatch.setattr(contraction, "_STRIP", 2)
+    monkeypatch.setattr(contraction, "_LONG_STRIP", 2)
     for outputs in ("mean", "full", "diagonal"):
         whole = ff.empirical_ntk(model, outputs=outputs)
         expected, own = whole(inputs), whole.diagonal(inputs)
@@ -260,3 +264,21 @@ def test_places_that_cannot_be_written_to(tmp_path) -> None:
     both = dict.fromkeys(("0", "2"), known[""])
     with pytest.raises(SettingsError, match="same place for two"):
         ff.empirical_ntk(model, by="module")(inputs, out=both)
+
+
+@pytest.mark.parametrize("kind", ["mean", "diagonal"])
+@pytest.mark.parametrize(("positions", "by_gram"), [(1, True), (3, True), (4, False)])
+def test_own_kernels_by_gram_matrices_and_by_gradients(positions, by_gram, kind) -> None:
+    """Written out unless Gram matrices take less than a quarter: 4 T (c + o r) <= o r c."""
+    n, outputs, groups, rows, columns = 3, 2, 2, 12, 40
+    values = torch.randn(n, groups, positions, columns, dtype=torch.float64)
+    signals = torch.randn(n, outputs, groups, positions, rows, dtype=torch.float64)
+    shape = (n, outputs) if kind == "diagonal" else (n,)
+    own = Own(torch.zeros(shape, dtype=torch.float64), kind, 10**6)
+    factor = Outer(values, signals)
+    assert own.by_gram(factor) is by_gram
+    own.add([Pair(factor, factor, 0.5)])
+    gradients = torch.einsum("nogtr,ngtc->nogrc", signals, values)
+    squares = 0.5 * gradients.square().sum((2, 3, 4))
+    expected = squares if kind == "diagonal" else squares.sum(1)
+    torch.testing.assert_close(own.total, expected, rtol=1e-12, atol=0.0)

@@ -25,6 +25,7 @@ from farfield.empirical.workspace import Workspace
 _FEW = 2**11  # parameters with fewer entries are put together into one product
 _PARTS = 4  # strips of a symmetric matrix; those below the diagonal are left out
 _STRIP = 128  # least rows of such a strip
+_LONG_STRIP = 64  # the same where each product is a sum over the many entries of a parameter
 
 
 @dataclass
@@ -135,7 +136,7 @@ class Contraction:
         """Add the products of gradients (n, directions, entries)."""
         n1, outputs = left.shape[:2]
         each = outputs if self.kind == "full" else 1
-        for rows, columns in self._strips(n1, right.shape[0], each):
+        for rows, columns in self._strips(n1, right.shape[0], each, _LONG_STRIP):
             first, second = left[rows], right[columns]
             if self.kind == "diagonal":
                 place = self.target[:, rows, columns]
@@ -158,9 +159,9 @@ class Contraction:
             numbers += 2 * outputs**2 * (groups if t1 * t2 == 1 else 1)
             numbers += 0 if t1 * t2 == 1 else 2 * groups * t2 * width
         side = int((self.scratch / (numbers * first.element_size())) ** 0.5)
-        for rows, columns in self._strips(
-            len(first), len(second), t1 * (outputs if self.kind == "full" else 1), max(1, side)
-        ):
+        rows_each = t1 * (outputs if self.kind == "full" else 1)
+        strips = self._strips(len(first), len(second), rows_each, _STRIP, max(1, side))
+        for rows, columns in strips:
             values = value_gram(cluster, rows, columns)
             self._add_product(rows, columns, values, first[rows], second[columns])
 
@@ -192,7 +193,7 @@ class Contraction:
             place[rows, columns] += product.view(groups, n1, t1, n2, t2).sum((0, 2, 4))
 
     def _strips(
-        self, n1: int, n2: int, rows_each: int, longest: int = 2**62
+        self, n1: int, n2: int, rows_each: int, least: int, longest: int = 2**62
     ) -> Iterator[tuple[slice, slice]]:
         """Blocks of a matrix; of a symmetric one, those on and above the diagonal.
 
@@ -200,13 +201,14 @@ class Contraction:
             n1: Samples of the rows.
             n2: Samples of the columns.
             rows_each: Rows that the products have for each sample.
+            least: Rows of a product below which splitting does not pay.
             longest: Samples that fit the scratch memory.
 
         Yields:
             Samples of the rows and of the columns.
         """
-        least = -(-_STRIP // rows_each)
-        side = min(longest, max(least, -(-n1 // _PARTS))) if self.same else longest
+        shortest = -(-least // rows_each)
+        side = min(longest, max(shortest, -(-n1 // _PARTS))) if self.same else longest
         for top in range(0, n1, side):
             rows = slice(top, min(top + side, n1))
             if self.same and longest >= n1:

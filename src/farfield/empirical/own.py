@@ -34,9 +34,11 @@ class Own:
             return False
         if factor.positions == 1:
             return True
+        # Where a kernel's products take written-out gradients, their squares are almost free, and
+        # a diagonal alone takes less for writing them out than for its passes.
         each = factor.signals.shape[1] * factor.rows
         by_gram = factor.positions * (factor.columns + each)
-        return self.kind != "full" and by_gram <= each * factor.columns
+        return self.kind != "full" and 4 * by_gram <= each * factor.columns
 
     def add(self, cluster: Sequence[Pair]) -> None:
         """Add the shares of some parameters.
