@@ -59,8 +59,21 @@ def test_largest_evidence_and_best_prediction(likelihood, method, options) -> No
         noise = la.noise_var
         la.tune(by="validation", validation=(new, labels), noise=False)
         assert la.noise_var == noise
+        # The noise alone was best already: nothing is left to gain, but for a flat valley.
+        assert held_out_loss(la, new, labels) >= loss - 1e-4
+        loss = held_out_loss(la, new, labels)
     # Where the loss is flat, precision ends at a bound; moving it changes nothing.
     assert min(around(la, lambda la: held_out_loss(la, new, labels))) >= loss - 1e-7
+
+
+def test_nothing_is_lost_on_the_way_through_a_large_precision() -> None:
+    model, shape = make("mlp")
+    x, y = samples(shape, "regression", n=20)
+    la = ff.LinearizedLaplace(model, "regression").fit((x, y))
+    before = la.predict(x).std
+    huge = la.posterior.with_ridge(1e24)
+    la._fitted = huge.with_ridge(1.0)
+    torch.testing.assert_close(la.predict(x).std, before, rtol=1e-12, atol=0.0)
 
 
 def test_tuned_posterior_is_one_fitted_with_these_settings() -> None:

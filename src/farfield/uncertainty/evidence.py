@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 
 from farfield.uncertainty.likelihood import Likelihood
 
+_VALLEYS = 5  # places of the grid from which the search goes on
 _LOWEST, _HIGHEST = math.log(1e-10), math.log(1e12)  # of prior precision and noise
 
 
@@ -67,7 +68,8 @@ def minimised(
 ) -> tuple[float, float]:
     """The prior precision and noise at which a function is smallest, between 1e-10 and 1e12.
 
-    A coarse grid in the logarithms finds the valley, Nelder and Mead's method its floor.
+    A coarse grid in the logarithms finds valleys, Nelder and Mead's method the floor of those that
+    begin lowest, each of another prior precision.
 
     Args:
         function: Of prior precision and noise.
@@ -86,10 +88,16 @@ def minimised(
         p, s = np.clip([place[0], place[1] if noise else fixed], _LOWEST, _HIGHEST)
         return function(math.exp(p), math.exp(s if noise else fixed))
 
-    best = min(places, key=lambda place: value(np.array(place)))
-    free = np.array(best[: 2 if noise else 1])
-    simplex = np.vstack([free, *(free + step for step in np.eye(len(free)))])
-    options = {"xatol": 1e-4, "fatol": 1e-9, "initial_simplex": simplex, "maxiter": 400}
-    found = minimize(value, free, method="Nelder-Mead", options=options).x
+    heights = {place: value(np.array(place)) for place in places}
+    valleys: dict[float, tuple[float, float]] = {}
+    for place in sorted(heights, key=heights.__getitem__):
+        valleys.setdefault(place[0], place)
+    floors = []
+    for start_of in list(valleys.values())[:_VALLEYS]:
+        free = np.array(start_of[: 2 if noise else 1])
+        simplex = np.vstack([free, *(free + step for step in np.eye(len(free)))])
+        options = {"xatol": 1e-4, "fatol": 1e-9, "initial_simplex": simplex, "maxiter": 400}
+        floors.append(minimize(value, free, method="Nelder-Mead", options=options))
+    found = min(floors, key=lambda floor: float(floor.fun)).x
     p, s = np.clip([found[0], found[1] if noise else fixed], _LOWEST, _HIGHEST)
     return math.exp(p), math.exp(s) if noise else start[1]

@@ -41,6 +41,7 @@ class ExactPosterior:
         train: The training inputs.
         roots: L_i, (n, o, r); ``None`` for the identity.
         factor: The Cholesky factor of ``W + p noise I``.
+        diagonal: Of W: a large ridge leaves no digit of it in the factor's.
         rounding: Of the kernel's dtype.
 
     Source: Rasmussen and Williams (2006), equation A.9; Immer, Korzepa and Bauer, "Improving
@@ -50,6 +51,7 @@ class ExactPosterior:
     train: Inputs
     roots: Float[Tensor, "n o r"] | None
     factor: Factor = field(repr=False)
+    diagonal: Float[np.ndarray, " q"] = field(repr=False)
     rounding: float
 
     def with_ridge(self, ridge: float) -> ExactPosterior:
@@ -86,7 +88,7 @@ class ExactPosterior:
     def _whitened(self) -> np.ndarray:
         """W, a copy."""
         factor = self.factor
-        matrix = matrix_of(factor.packed, factor.diagonal - factor.ridge)
+        matrix = matrix_of(factor.packed, self.diagonal)
         whole: np.ndarray = np.ascontiguousarray(matrix)
         return whole
 
@@ -199,10 +201,11 @@ def fit_exact(
     whitened = _whitened(kernel, roots)
     del kernel
     rounding = float(torch.finfo(network.dtype).eps)
+    diagonal = whitened.numpy().diagonal().copy()
     factor = _factorised(whitened.numpy(), ridge, rounding)
     if progress is not None:
         progress(n, n)
-    return ExactPosterior(train, roots, factor, rounding), loss, mean.numel()
+    return ExactPosterior(train, roots, factor, diagonal, rounding), loss, mean.numel()
 
 
 def _right(cross: Float[Tensor, "m o n o"], roots: Tensor | None) -> Float[Tensor, "rows columns"]:

@@ -118,7 +118,7 @@ def _packed(posterior: Posterior) -> tuple[Header, dict[str, Tensor]]:
         factor = posterior.factor
         tensors = {
             "packed": torch.from_numpy(factor.packed.T),
-            "diagonal": torch.from_numpy(factor.diagonal),
+            "diagonal": torch.from_numpy(posterior.diagonal),
         }
         if posterior.roots is not None:
             tensors["roots"] = posterior.roots
@@ -148,9 +148,9 @@ def _unpacked(own: Header, tensors: Mapping[str, Tensor], device: torch.device) 
     if "packed" in tensors:
         diagonal = here["diagonal"].cpu().numpy()
         ridge = np.full(len(diagonal), own["ridge"])
-        factor = Factor(tensors["packed"].numpy().T, diagonal, ridge)
+        factor = Factor(tensors["packed"].numpy().T, diagonal + ridge, ridge)
         roots = here["roots"].cpu() if "roots" in here else None
-        return ExactPosterior(inputs, roots, factor, own["rounding"])
+        return ExactPosterior(inputs, roots, factor, diagonal, own["rounding"])
     stacks = [here[name] for name in sorted(here, key=_place) if name.startswith("direction ")]
     directions = tuple(zip(*(stack.unbind(0) for stack in stacks), strict=True))
     subspace = Subspace(directions, inputs, here["chosen"], here["values"])
