@@ -22,7 +22,7 @@ help:
 	@echo "make bench-million DATA=protein.csv  Nystrom's method on a million rows (15 minutes)"
 	@echo "make bench-workers  tiles on one worker process against two (some minutes)"
 	@echo "make bench-solve  the solver against LAPACK's bare factorisation (idle machine)"
-	@echo "make bench-solvers  kernel regression on the protein table by each solver (25 GB, an hour)"
+	@echo "make bench-solvers  kernel regression on the protein table by each solver (13 GB of memory and of disk, an hour)"
 	@echo "make bench   batched training against a plain loop (idle machine, a few minutes)"
 	@echo "make bench-dispersion  kernels of random networks of every depth against a plain loop"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
