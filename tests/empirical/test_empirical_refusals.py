@@ -137,6 +137,9 @@ def test_kernels_beyond_the_range() -> None:
     for scale in (1e25, 3e38):
         with pytest.raises(RangeError, match=r"model\.double"):
             ff.empirical_ntk(net())(scale * torch.ones(2, 3))
+        for outputs in ("mean", "full", "diagonal"):
+            with pytest.raises(RangeError, match=r"model\.double"):
+                ff.empirical_ntk(net(), outputs).diagonal(scale * torch.ones(2, 3))
 
 
 @pytest.mark.parametrize(

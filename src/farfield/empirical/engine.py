@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -190,13 +190,7 @@ class Engine:
             if own is not None:
                 self._diagonal(values).copy_(self._averaged(own.total, left.outputs))
             found[group] = values
-        for values in found.values():
-            # A sum is finite only if all numbers are, and takes a single pass.
-            if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):
-                raise RangeError(
-                    f"The kernel grows beyond the range of {values.dtype}, or the model's "
-                    "gradients are not finite. Scale the inputs, or use model.double()."
-                )
+        _check_finite(found.values())
         return found
 
     @torch.no_grad()
@@ -209,6 +203,9 @@ class Engine:
 
         Returns:
             Name of a kernel -> (n,), or (n, o) for ``diagonal``, or (n, o, o) for ``full``.
+
+        Raises:
+            RangeError: A kernel is not finite.
         """
         found = {}
         for group, members in self.groups.items():
@@ -217,6 +214,7 @@ class Engine:
                 for cluster in clusters([self._pair(block, block, name) for name in unit]):
                     own.add(cluster)
             found[group] = self._averaged(own.total, block.outputs)
+        _check_finite(found.values())
         return found
 
     def _own(self, block: Gradients) -> Own:
@@ -337,6 +335,16 @@ def mirror(matrices: Tensor) -> None:
         size = block.shape[-1]
         block.copy_(block.where(above[:size, :size], block.mT))
         matrices[..., start + _BLOCK :, rows] = matrices[..., rows, start + _BLOCK :].mT
+
+
+def _check_finite(kernels: Iterable[Tensor]) -> None:
+    for values in kernels:
+        # A sum is finite only if all numbers are, and takes a single pass.
+        if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):
+            raise RangeError(
+                f"The kernel grows beyond the range of {values.dtype}, or the model's "
+                "gradients are not finite. Scale the inputs, or use model.double()."
+            )
 
 
 def _units(left: Gradients, right: Gradients, members: Sequence[str]) -> list[list[str]]:

@@ -124,6 +124,9 @@ class EmpiricalNTK(Kernel):
 
         Returns:
             (n,); (n, o) for ``outputs="diagonal"``, (n, o, o) for ``"full"``.
+
+        Raises:
+            RangeError: The kernel is not finite.
         """
         return diagonals(self._engine, self._stream(x))[ALL]
 
