@@ -9,6 +9,6 @@ def test_examples_run() -> None:
         "(500, 500) True",
         "True",
         "kernel is nngp and was ntk. Choose another store, or remove this one.",
-        "500 100 True",
+        "500 100 torch.Size([2])",
         "True",
     ]

