@@ -87,7 +87,7 @@ def story(result: Result) -> Story:
             f"ELLA: M = {settings.inducing}, K = {settings.features}, and "
             f"{settings.more_features} on proteins once more. 'Exact' sees only as many "
             f"samples as its matrix of {settings.exact_size} rows holds. laplace-torch with "
-            f"BackPACK, the fastest of its backends here, in batches of {settings.batch_size}.",
+            f"BackPACK in batches of {settings.batch_size}.",
             "Seconds are wall time and megabytes the peak above the start, of one process, medians "
             "over seeds; prediction of all test samples. Tuning of laplace-torch keeps the "
             "Jacobians of the validation data.",
