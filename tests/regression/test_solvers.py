@@ -1,6 +1,7 @@
 """Kernel regression by each solver: the same function, and honest about how far from exact."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import mpmath
@@ -19,7 +20,7 @@ from farfield.errors import (
     SettingsError,
     SingularKernelError,
 )
-from farfield.regression import Problem, choice, conjugate_gradients
+from farfield.regression import Problem, choice, conjugate_gradients, costs
 from farfield.regression.costs import CostModel, measured
 from farfield.regression.products import Recomputed
 from farfield.regression.solution import error_norms, rounded_up, squared_norms
@@ -293,6 +294,28 @@ def test_costs() -> None:
     assert found.multiply > 0.0
     assert 0.0 < found.compute < found.read == math.inf
     assert measured(GAUSSIAN, batch(1, 3), None).points == 1
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(0.1, 300), (2.0, 32)])
+def test_costs_are_those_of_large_tiles_unless_they_are_slow(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, largest: int
+) -> None:
+    sides: list[int] = []
+
+    def timed(work: Callable[[], object]) -> float:
+        work()
+        return seconds
+
+    def noted(kernel: ff.Kernel, x1: Tensor, x2: Tensor) -> np.ndarray:
+        sides.append(len(x1))
+        return np.ones((len(x1), len(x2)))
+
+    monkeypatch.setattr(costs, "SIDE", 300)
+    monkeypatch.setattr(costs, "cross_matrix", noted)
+    monkeypatch.setattr(costs, "_seconds", timed)
+    assert measured(GAUSSIAN, batch(1000, 3), None).compute == seconds / largest**2
+    assert sides[0] == 32
+    assert sides[-1] == largest
 
 
 BAD = [

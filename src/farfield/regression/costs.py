@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -14,12 +15,11 @@ from farfield.kernel import Kernel
 from farfield.machine import free_memory
 from farfield.regression.cholesky import bytes_needed
 from farfield.regression.matrices import cross_matrix
-from farfield.regression.products import Stored
+from farfield.regression.products import SIDE, Stored
 
-_SIDE = 512  # rows of a tile that is timed
-_WARM = 32  # rows of one before it, which loads and compiles what has to be
-_RUNS = 5  # of which the shortest counts
-_PATIENCE = 1.0  # seconds after which no other run is begun
+_START = 32  # rows of the first tile that is timed
+_RUNS = 5  # of which the shortest counts; the first one loads and compiles what has to be
+_PATIENCE = 1.0  # seconds after which no third run is begun, nor a larger tile
 _EXPECTED = 50  # products of a solve, about
 
 
@@ -70,7 +70,10 @@ class CostModel:
 
 
 def measured(kernel: Kernel, x: Tensor, stored: Stored | None) -> CostModel:
-    """Time a tile of the kernel, one of the store, and a product.
+    """Time tiles of the kernel, one of the store, and a product.
+
+    Tiles grow up to those of a product, since large ones are computed in other ways, unless the
+    kernel is so slow that a larger one would take long.
 
     A store whose tiles the system still holds in memory seems as fast as that.
 
@@ -82,31 +85,40 @@ def measured(kernel: Kernel, x: Tensor, stored: Stored | None) -> CostModel:
     Returns:
         What ways cost.
     """
-    first, second = x[:_SIDE], x[-_SIDE:]
-    cross_matrix(kernel, first[:_WARM], second[:_WARM])
-    values = cross_matrix(kernel, first, second)
-    ones = np.ones((values.shape[1], 1))
+    whole = min(SIDE, len(x))
+    values, ones = np.ones((whole, whole)), np.ones((whole, 1))
     read = math.inf
     if stored is not None:
         rows = slice(0, min(stored.side, stored.shape[0]))
         read = _seconds(lambda: stored.read(rows, rows)) / rows.stop**2
     return CostModel(
         len(x),
-        _seconds(lambda: cross_matrix(kernel, first, second)) / values.size,
+        _compute(kernel, x, whole),
         read,
         _seconds(lambda: values @ ones) / values.size,
         bytes_needed(len(x)) <= free_memory(),
     )
 
 
+def _compute(kernel: Kernel, x: Tensor, whole: int) -> float:
+    """Seconds for a number of the largest tile that does not take long."""
+    side = min(_START, whole)
+    while True:
+        first, second = x[:side], x[-side:]
+        seconds = _seconds(partial(cross_matrix, kernel, first, second))
+        if side == whole or seconds > _PATIENCE:
+            return seconds / side**2
+        side = min(2 * side, whole)
+
+
 def _seconds(work: Callable[[], object]) -> float:
     """The shortest of a few runs: what else the machine does makes it longer, never shorter."""
     least, left = math.inf, _PATIENCE
-    for _ in range(_RUNS):
+    for run in range(_RUNS):
         begin = time.perf_counter()
         work()
         taken = time.perf_counter() - begin
         least, left = min(least, taken), left - taken
-        if left <= 0.0:
+        if run and left <= 0.0:
             break
     return least
