@@ -25,7 +25,7 @@ from farfield.studies.placement_analysis import (
     ratio,
     trends,
 )
-from farfield.studies.placement_conclusion import conclusion
+from farfield.studies.placement_conclusion import conclusion, findings
 from farfield.studies.placement_designs import FACTORS, Design
 from farfield.studies.variants import draw
 
@@ -134,15 +134,17 @@ def test_known_factors_are_found() -> None:
     assert told[FACTORS[2].label].verdict == "not told apart"
     assert advised(told, designs) == replace(designs[0], place="every")
     text = conclusion(result)
-    assert text.startswith("With a norm (LayerNorm every, before, gain) the error out of domain")
-    against = float(text.partition("smaller on sine (")[2].partition(" ")[0])
-    assert against == pytest.approx(0.8 / 9.0, rel=0.01)
-    assert "at most 1 times as large, without a norm 10 times" in text
-    assert "So take a norm: " in text
-    assert "Which norm: LayerNorm every, before, gain, shown to lower" in text
-    assert "Shown to raise it: RMSNorm instead of LayerNorm" in text
+    assert text.startswith("Take a norm (LayerNorm every, before, gain): its error is nowhere")
+    assert "is smaller on sine" in text
+    assert "at most 1 times as large with LayerNorm every, before, gain, without a norm 10" in text
     assert "by a factor from 0.80 to 1.50" in text
-    assert "LayerNorm every, " in text.partition("Of all 24 combinations ")[2]
+    against, choice, best, sizes = findings(result)
+    found = float(against.partition("norm: sine ")[2].partition(" ")[0])
+    assert found == pytest.approx(0.8 / 9.0, rel=0.01)
+    assert "Which norm: LayerNorm every, before, gain, shown to lower" in choice
+    assert "Shown to raise it: RMSNorm instead of LayerNorm" in choice
+    assert "LayerNorm every, " in best.partition("Of all 24 combinations ")[2]
+    assert "Each further hidden layer changes the mean rank" in sizes
     deeper = trends(result.metrics, settings.depth_ladder(), [1.0, 2.0, 3.0])
     wider = trends(result.metrics, settings.width_ladder(), [0.0, 1.0, 2.0])
     assert deeper["first"].verdict == "worse"
@@ -151,18 +153,19 @@ def test_known_factors_are_found() -> None:
 
 def test_the_conclusion_follows_the_numbers() -> None:
     settings = replace(SMALL, seeds=5)
-    last = conclusion(made(settings, {"last": 0.5, "bare": 0.9, "none": 0.1}))
-    assert "Which norm: LayerNorm last, before, no gain, shown" in last
-    grows = conclusion(made(settings, {"none": 0.1}))
-    assert "is larger on sine (" in grows
-    assert "at the price of a larger error" in grows
-    assert "Which norm: LayerNorm first, before, gain, since no other" in grows
+    last = made(settings, {"last": 0.5, "bare": 0.9, "none": 0.1})
+    assert "Which norm: LayerNorm last, before, no gain, shown" in findings(last)[1]
+    grows = made(settings, {"none": 0.1})
+    assert "is larger on sine" in conclusion(grows)
+    assert "at the price of a larger error" in conclusion(grows)
+    assert "Which norm: LayerNorm first, before, gain, since no other" in findings(grows)[1]
     mixed = made(settings, {"none": 0.1})
     on_sine = (mixed.metrics["task"] == "sine") & (mixed.metrics["norm"] == "none")
     mixed.metrics.loc[on_sine, "error_out"] = 5.0
     assert "and none where the truth is known to go on growing" in conclusion(mixed)
     alone = made(replace(SMALL, seeds=1), {"rms": 2.0})
     assert conclusion(alone) == "With a single seed nothing can be told from chance."
+    assert findings(alone) == ()
 
 
 def test_one_difference_among_many_by_chance_is_not_shown(rng: np.random.Generator) -> None:
@@ -244,7 +247,7 @@ def _without(widths: tuple[int, ...]) -> list[Design]:
 def test_the_report_has_every_table_and_figure() -> None:
     story = made(SMALL, {"none": 5.0}).story()
     assert [len(table.frame) for table in story.tables] == [5, 5, 25, 25, 6, 6, 1]
-    assert "Not the study's own settings: seeds 2 (default: 6)" in story.remarks[0]
+    assert "Not the study's own settings: seeds 2 (default: 6)" in story.remarks[-1]
     panels = {"effects": 3, "choices": 1, "choices-by-task": 2, "depth": 3, "width": 3}
     assert [figure.name for figure in story.figures] == list(panels)
     for figure in story.figures:

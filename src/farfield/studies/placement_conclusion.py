@@ -28,58 +28,84 @@ _NAMES = {
 }
 
 
+_ALONE = "With a single seed nothing can be told from chance."
+
+
 def conclusion(result: Result) -> str:
-    """Which choice to take, what is shown to matter, and where none of it helps.
+    """Which norm to take, where it helps, and how much the choice of it matters.
 
     Args:
         result: What was measured.
 
     Returns:
-        A paragraph.
+        Three sentences.
     """
     if result.settings.seeds < 2:
-        return "With a single seed nothing can be told from chance."
-    designs = result.settings.crossing()
-    found = effects(result.metrics, designs)
-    chosen = advised(found, designs)
-    return " ".join(
-        [
-            _against_none(result, chosen),
-            _advice(chosen, designs[0], found),
-            *_factors(found),
-            _matter(result),
-            _best(result),
-            _sizes(result),
-        ]
-    )
-
-
-def _against_none(result: Result, chosen: Design) -> str:
-    """The advised norm beside no norm, task by task, and far away."""
-    without = result.settings.crossing()[-1]
-    kinds: dict[str, list[str]] = {"smaller": [], "larger": [], "not told apart": []}
-    for task in result.settings.tasks:
-        own = ratio(result.metrics, "error_out", task, [(chosen, without)])
-        kinds[_side(own)].append(f"{task} ({own})")
+        return _ALONE
+    chosen, without = _advised(result), result.settings.crossing()[-1]
     grown = growth(result)
-    parts = [f"{kind} on {_listed(tasks)}" for kind, tasks in kinds.items() if tasks]
-    told = (
-        f"With a norm ({chosen.label}) the error out of domain, divided by that without, is "
-        f"{'; '.join(parts)}. Ten times further away the largest prediction is at most "
-        f"{grown[chosen.key]:.3g} times as large, without a norm {grown[without.key]:.3g} times."
+    return (
+        f"{_recommendation(result)} Ten times further away the largest prediction is at most "
+        f"{grown[chosen.key]:.3g} times as large with {chosen.label}, without a norm "
+        f"{grown[without.key]:.3g} times. {_matter(result)}"
     )
+
+
+def findings(result: Result) -> tuple[str, ...]:
+    """The numbers behind the conclusion.
+
+    Args:
+        result: What was measured.
+
+    Returns:
+        Sentences, none if there is a single seed.
+    """
+    if result.settings.seeds < 2:
+        return ()
+    designs = result.settings.crossing()
+    chosen, found = _advised(result), effects(result.metrics, designs)
+    return (
+        f"Error out of domain with {chosen.label}, divided by that without a norm: "
+        f"{'; '.join(f'{task} {own}' for task, own in _against_none(result).items())}.",
+        " ".join([_advice(chosen, designs[0], found), *_factors(found)]),
+        _best(result),
+        _sizes(result),
+    )
+
+
+def _advised(result: Result) -> Design:
+    designs = result.settings.crossing()
+    return advised(effects(result.metrics, designs), designs)
+
+
+def _against_none(result: Result) -> dict[str, Interval]:
+    """The error of the advised norm divided by that of none, task by task."""
+    pair = (_advised(result), result.settings.crossing()[-1])
+    return {
+        task: ratio(result.metrics, "error_out", task, [pair]) for task in result.settings.tasks
+    }
+
+
+def _recommendation(result: Result) -> str:
+    chosen = _advised(result).label
+    kinds: dict[str, list[str]] = {"smaller": [], "larger": [], "not told apart": []}
+    for task, own in _against_none(result).items():
+        kinds[_side(own)].append(task)
     if kinds["smaller"] and kinds["larger"]:
         advice = (
-            "So take a norm where predictions must not run away, and none where the truth is known "
-            "to go on growing as the network without one does."
+            f"Take a norm ({chosen}) where predictions must not run away, and none where the truth "
+            "is known to go on growing as the network without one does"
         )
     elif kinds["larger"]:
-        advice = "So on these tasks a norm bounds predictions at the price of a larger error."
+        advice = f"A norm ({chosen}) bounds predictions here at the price of a larger error"
     elif kinds["smaller"]:
-        advice = "So take a norm: its error is nowhere shown to be larger."
+        advice = f"Take a norm ({chosen}): its error is nowhere shown to be larger"
     else:
-        advice = "So take a norm for its bound; its error is not told apart from that without."
-    return f"{told} {advice}"
+        advice = (
+            f"Take a norm ({chosen}) for its bound; its error is not told apart from that without"
+        )
+    parts = [f"{kind} on {_listed(tasks)}" for kind, tasks in kinds.items() if tasks]
+    return f"{advice}: out of domain its error is {'; '.join(parts)}."
 
 
 def _advice(chosen: Design, base: Design, found: Mapping[str, Difference]) -> str:
@@ -115,8 +141,8 @@ def _matter(result: Result) -> str:
         for factor in FACTORS
     ]
     return (
-        f"Each changes the error on a task by a factor from {min(sizes):.2f} to {max(sizes):.2f} "
-        "on average."
+        "Which norm, and where, changes the error on a task by a factor from "
+        f"{min(sizes):.2f} to {max(sizes):.2f} on average."
     )
 
 

@@ -12,7 +12,7 @@ from farfield.data import ABALONE, PROTEIN
 from farfield.studies import placement_figures
 from farfield.studies.claims import claims_table
 from farfield.studies.placement_analysis import Difference, compared, effects, ranks, ratio, trends
-from farfield.studies.placement_conclusion import conclusion
+from farfield.studies.placement_conclusion import conclusion, findings
 from farfield.studies.placement_designs import FACTORS, LADDER, Design
 from farfield.studies.statistics import Interval, bootstrap
 from farfield.studies.story import Figure, Story, Table
@@ -55,7 +55,7 @@ def story(result: Result) -> Story:
             claims_table(result.claims(), "The paper's claims."),
         ),
         figures=_figures(result),
-        remarks=_remarks(result),
+        remarks=(*findings(result), *_remarks(result)),
         notes=(
             f"The base is {base.label}, {size}. A full crossing of all choices would take hundreds "
             "of designs, so norm, place, order and gain are crossed at that size; "
