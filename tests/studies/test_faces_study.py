@@ -59,7 +59,7 @@ def test_end_to_end(folder: Path, backbone: Path, tmp_path: Path) -> None:
     assert set(result.predictions.query("domain == 'out'")["group"]) == {"Others"}
     assert "Others" not in set(result.predictions.query("domain == 'in'")["group"])
     notes = " ".join(result.story().remarks)
-    assert "91 images: 19 White" in notes
+    assert "90 images: 18 White" in notes
     assert "1 (61_1_20170109.jpg)" in notes
     assert "cannot be read as JPEG: 1" in notes
     assert np.isfinite(result.predictions["prediction"]).all()

@@ -7,7 +7,7 @@ and are asked about the fifth.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +117,14 @@ def run(
     features = _features(faces, network, settings.image_size, device, kept / "features", progress)
     readable = np.isfinite(features).all(axis=1)
     frame = frame[readable].reset_index(drop=True)
+    used = replace(faces, frame=frame)
     bank = Bank(features[readable], frame["age"].to_numpy(float), frame["ethnicity"].to_numpy())
     rows = heads.split(bank.target, bank.group, settings)
     framing = Framing(
         title="Ages of faces of an ethnicity that training has not seen",
         target="age (years)",
         backbone=network.name,
-        notes=(*faces.notes(), *_unreadable(readable)),
+        notes=(*used.notes(), *_unreadable(readable)),
         source=(
             "Ziomek, Whittle and Osborne, Just One Layer Norm Guarantees Stable "
             "Extrapolation (NeurIPS 2025), section 4.3, Table 2 and Figure 4. Data: UTKFace, "
