@@ -76,7 +76,7 @@ bench-solve: .venv/.ready
 	$(BIN)/python benchmarks/solve.py
 
 bench-solvers: .venv/.ready
-	$(BIN)/python benchmarks/solvers.py
+	$(BIN)/python benchmarks/solvers.py --rank 4000
 
 kills: .venv/.ready
 	$(BIN)/python benchmarks/kills.py
