@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,14 +22,17 @@ KINDS = ("ntk", "nngp", "empirical")
 
 def kernel(
     data: Annotated[
-        Path, typer.Argument(help="Inputs, one row each: a .npy, .parquet or .zarr file.")
+        str,
+        typer.Argument(
+            help="Inputs, one row each: a .npy, .parquet or .zarr file, or a zarr array's address."
+        ),
     ],
     model: Annotated[str, typer.Option(help=MODEL)],
     store: Annotated[
         str, typer.Option(help="A folder, or an address such as s3://bucket/kernel.zarr.")
     ] = "kernel.zarr",
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Second inputs [default: the first, and the matrix is symmetric].",
             show_default=False,
