@@ -1,5 +1,6 @@
 """A store is complete or resumable, and is never that of another job."""
 
+import json
 import os
 import resource
 import signal
@@ -120,6 +121,60 @@ def test_another_job_is_refused_with_what_differs(
     assert files(open_kernel(store)) == before
 
 
+DAMAGE = {
+    "shape": ("shape", [30, 37]),
+    "numbers of another type": ("data_type", "float32"),
+    "tiles of another size": ("chunk_grid", {
+        "name": "regular", "configuration": {"chunk_shape": [20, 20]},
+    }),
+    "no checksums": ("codecs", [{"name": "bytes", "configuration": {"endian": "little"}}]),
+    "zeros for what is absent": ("fill_value", 0.0),
+    "no job": ("attributes", {"farfield": {}}),
+    "words for a job": ("attributes", {"farfield": "a kernel"}),
+    "an incomplete job": ("attributes", {"farfield": {"job": {"x1": {"shape": [37, 3]}}}}),
+}  # fmt: skip
+
+
+def test_a_damaged_description_is_refused(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
+) -> None:
+    compute(limit.ntk, x, store=tmp_path / "k", tile=10)
+    path = tmp_path / "k" / "zarr.json"
+    whole = path.read_text()
+    texts = {
+        name: json.dumps(json.loads(whole) | {key: value}) for name, (key, value) in DAMAGE.items()
+    }
+    for name, text in (texts | {"cut off": whole[:50], "empty": "", "a list": "[]"}).items():
+        path.write_text(text)
+        for attempt in (
+            lambda: open_kernel(tmp_path / "k"),
+            lambda: compute(limit.ntk, x, store=tmp_path / "k", tile=10),
+        ):
+            with pytest.raises(OutputError, match=r"damaged.*(remove|choose)") as raised:
+                attempt()
+            assert str(tmp_path / "k") in str(raised.value), name
+        assert path.read_text() == text, name
+    path.write_text(whole)
+    assert open_kernel(tmp_path / "k").complete
+
+
+def test_a_place_means_the_same_everywhere(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", x.numpy())
+    stored = compute(limit.ntk, "x.npy", store="k", tile=10)
+    assert stored.address == str(tmp_path / "k")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert stored.read(slice(0, 10), slice(0, 10)).shape == (10, 10)
+    url = compute(limit.ntk, x, store=f"file://{tmp_path}/url", tile=10)
+    assert url.address == str(tmp_path / "url")
+    assert files(url) == files(stored) == files(open_kernel(f"file://{tmp_path}/url"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_stores_of_others_are_left_alone(
     limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -127,6 +182,9 @@ def test_stores_of_others_are_left_alone(
     (tmp_path / "folder" / "letter.txt").write_text("dear")
     with pytest.raises(OutputError, match="something else than a kernel"):
         compute(limit.ntk, x, store=tmp_path / "folder")
+    with pytest.raises(OutputError, match="something else than a kernel"):
+        compute(limit.ntk, x, store=f"file://{tmp_path}/folder")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["letter.txt"]
     (tmp_path / "file").write_text("dear")
     with pytest.raises(OutputError, match="is a file"):
         compute(limit.ntk, x, store=tmp_path / "file")
@@ -138,7 +196,7 @@ def test_stores_of_others_are_left_alone(
 
 
 def test_bad_input_is_refused_before_anything_is_written(
-    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, as_users_run_it: None
 ) -> None:
     store = tmp_path / "k"
     with pytest.raises(SettingsError, match="tile is 0"):
@@ -149,6 +207,22 @@ def test_bad_input_is_refused_before_anything_is_written(
         compute(limit.ntk, x[:0], store=store)
     with pytest.raises(SettingsError, match="NaN"):
         compute(limit.ntk, x / 0.0, store=store)
+    last = x.clone()
+    last[-2, 1] = torch.inf  # in none of the rows that a store remembers
+    with pytest.raises(SettingsError, match="1 of the 111 numbers of the inputs are NaN"):
+        compute(limit.ntk, x, last, store=store, tile=10)
+    for options, message in (
+        ({"dtype": torch.bfloat16}, "bfloat16, which a store cannot hold"),
+        ({"dtype": torch.int64}, r"read as torch.int64; give dtype=torch.float64"),
+        ({"dtype": "float32"}, "dtype is 'float32'"),
+        ({"device": "gpu"}, "device is 'gpu'"),
+        ({"device": "cuda:99"}, "device is 'cuda:99', on which this process cannot compute"),
+        ({"client": "tcp://scheduler:8786"}, "client is of type str"),
+        ({"store": ""}, "store is ''"),
+        ({"tile": True}, "tile is True"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            compute(limit.ntk, x, **{"store": store, **options})
     full = ff.empirical_ntk(ff.mlp(3, [4], 2).double(), outputs="full")
     with pytest.raises(SettingsError, match="one number"):
         compute(full, x, store=store)

@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 
 from farfield.errors import OutputError
 from farfield.infinite.kernel import InfiniteWidth
+from farfield.kernel import Kernel
 from farfield.scale import StoredKernel, compute
 
 pytestmark = pytest.mark.filterwarnings("default")  # of libraries that come and go with workers
@@ -45,3 +46,17 @@ def test_workers_that_die_cost_their_tiles_only(
         assert files(stored) == expected
         with pytest.raises(OutputError, match="another job"):
             compute(limit.nngp, x, store=tmp_path / "k", tile=5, client=client)
+        with pytest.raises(OutputError, match="a place of their own"):
+            compute(limit.ntk, x, store="memory://of/each/process", tile=5, client=client)
+
+        cluster.scheduler.allowed_failures = 0
+        here = os.getpid()
+
+        def deadly(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            if os.getpid() != here:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return a @ b.T
+
+        kernel = Kernel(deadly, lambda a: a.square().sum(-1))
+        with pytest.raises(OutputError, match="Workers died again and again"):
+            compute(kernel, x, store=tmp_path / "deadly", tile=20, client=client)
