@@ -98,6 +98,17 @@ def test_a_kill_while_the_store_is_made(
     assert files(made) == files(compute(limit.ntk, x, store=tmp_path / "other", tile=20))
 
 
+def test_what_dead_workers_leave_is_removed_at_the_end(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files
+) -> None:
+    def die_while_writing(done: int, total: int) -> None:
+        (tmp_path / "k" / "c" / "9" / str(done)).mkdir(parents=True)
+        (tmp_path / "k" / "c" / "9" / str(done) / "5.0a1b.partial").write_bytes(b"half")
+
+    stored = compute(limit.ntk, x, store=tmp_path / "k", tile=10, progress=die_while_writing)
+    assert files(stored) == files(compute(limit.ntk, x, store=tmp_path / "other", tile=10))
+
+
 def test_another_job_is_refused_with_what_differs(
     limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files
 ) -> None:

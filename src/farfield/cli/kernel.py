@@ -71,6 +71,7 @@ def kernel(
     from farfield.errors import SettingsError
     from farfield.growth.loading import build_model, load_weights
     from farfield.scale import compute
+    from farfield.scale.rows import opened
     from farfield.studies.progress import Steps
 
     if kind not in KINDS:
@@ -79,6 +80,10 @@ def kernel(
     if weights is not None:
         load_weights(network, weights)
     function, dtype = _kernel_of(network, kind, weight_var, bias_var)
+    for source in (data, against):
+        if source is not None:
+            with opened(source, dtype):  # a mistake is told before workers are started
+                pass
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(_cluster(workers))

@@ -275,6 +275,6 @@ def _trouble(basis: Basis, sums: Sums, ridge: float, state: str) -> str:
         f"The equations of {sums.rows} rows and {len(basis)} centres are {state} in "
         f"{basis.centres.dtype}: their eigenvalues go from about {float(values[0]):.2g} to "
         f"{largest:.2g}, and with rounding errors of up to {basis.rounding:.0e} of the largest the "
-        f"rows tell only {certain} of {len(basis)} directions apart (the effective rank). What helps: a ridge of "
-        f"{enough:.0e} or more; fewer centres; or more rows that differ."
+        f"rows tell only {certain} of {len(basis)} directions apart (the effective rank). What "
+        f"helps: a ridge of {enough:.0e} or more; fewer centres; or more rows that differ."
     )

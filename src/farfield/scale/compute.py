@@ -16,7 +16,7 @@ from farfield.errors import OutputError, RangeError, SettingsError
 from farfield.kernel import Kernel
 from farfield.scale.extra import needs
 from farfield.scale.job import Job, is_here
-from farfield.scale.opening import prepare
+from farfield.scale.opening import elsewhere, finished, prepare
 from farfield.scale.rows import Rows, Source, opened
 from farfield.scale.store import StoredKernel
 
@@ -110,9 +110,7 @@ def compute(
             _on_threads(work, places, workers, done)
         else:
             _on_workers(work, places, client, done)
-    if not stored.complete:
-        raise _elsewhere(stored)
-    return stored
+    return finished(stored)
 
 
 @dataclass(frozen=True)
@@ -206,21 +204,13 @@ def _on_workers(
                     "on other workers to go on, or choose another store and a smaller tile."
                 ) from error
             if not number and not work.stored.array.nchunks_initialized:
-                raise _elsewhere(work.stored)
+                raise elsewhere(work.stored)
             done()
             following = next(waiting, None)
             if following is not None:
                 running.add(client.submit(_apply, following, work=job, pure=False))
     finally:
         client.cancel(list(running.futures))
-
-
-def _elsewhere(stored: StoredKernel) -> OutputError:
-    return OutputError(
-        f"Tiles were computed, and yet are not all in {stored.address}: the workers write to a "
-        "place of their own. Choose a store that this process and all workers share, such as a "
-        "network drive or an object store, and remove what is left of this one."
-    )
 
 
 def _apply(place: tuple[int, int], work: Work) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +83,27 @@ def prepare(job: Job, store: str | Path, *, resume: bool) -> StoredKernel:
     return before
 
 
+def finished(stored: StoredKernel) -> StoredKernel:
+    """A store whose tiles have all been computed.
+
+    Raises:
+        OutputError: Some of them are not there.
+    """
+    if not stored.complete:
+        raise elsewhere(stored)
+    _remove_unfinished(stored.address)  # of a worker that died while it was writing
+    return stored
+
+
+def elsewhere(stored: StoredKernel) -> OutputError:
+    """What is said of tiles that were written and are not there."""
+    return OutputError(
+        f"Tiles were computed, and yet are not all in {stored.address}: the workers write to a "
+        "place of their own. Choose a store that this process and all workers share, such as a "
+        "network drive or an object store, and remove what is left of this one."
+    )
+
+
 def place_of(store: str | Path) -> str:
     """A folder by its whole path, which all processes understand alike; or an address.
 
@@ -106,7 +126,7 @@ def _remove_unfinished(place: str) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _made(store: Any, description: Mapping[str, Any]) -> Any:
+def _made(store: Any, description: Any) -> Any:
     """A new zarr array for the job of a description."""
     import zarr
     from zarr.codecs import Crc32cCodec
