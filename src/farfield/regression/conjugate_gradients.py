@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from farfield.errors import ConvergenceError, DataError, SettingsError
 from farfield.files import make_folder
@@ -271,7 +272,9 @@ class _Keeper:
             self._last = time.perf_counter()
 
 
-def _powers_of_two(targets: np.ndarray) -> np.ndarray:
+def _powers_of_two(
+    targets: Float[np.ndarray, "m outputs"],
+) -> Float[np.ndarray, " outputs"]:
     """The size of each column, so that no square of its entries is beyond all numbers."""
     largest = np.abs(targets).max(axis=0)
     powers: np.ndarray = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
