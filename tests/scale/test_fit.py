@@ -182,7 +182,7 @@ def test_targets_that_are_not_finite(limit: InfiniteWidth, x: torch.Tensor) -> N
     y = x[:, 0].clone()
     y[20] = torch.nan
     regression = ff.KernelRegression(limit.ntk, 1.0, solver=ff.Nystrom(5))
-    with pytest.raises(DataError, match="1 of the target values of rows 0 to 37 are NaN"):
+    with pytest.raises(DataError, match="1 of the 37 numbers of the targets are NaN"):
         fit(regression, x, y)
     with pytest.raises(SettingsError, match="NaN or infinite"):
         fit(regression, x.log(), x[:, 0])

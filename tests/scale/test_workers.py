@@ -1,5 +1,6 @@
 """Tiles on the workers of a client."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -10,12 +11,24 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
+from farfield.destination import Output
 from farfield.errors import OutputError
 from farfield.infinite.kernel import InfiniteWidth
 from farfield.kernel import Kernel
 from farfield.scale import StoredKernel, compute
 
 pytestmark = pytest.mark.filterwarnings("default")  # of libraries that come and go with workers
+
+
+class Deadly(Kernel):
+    """A kernel that takes all memory of a worker, as the system sees it."""
+
+    def __call__(
+        self, x1: torch.Tensor, x2: torch.Tensor | None = None, out: Output | None = None
+    ) -> torch.Tensor:
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(x1, x2, out)
 
 
 def test_workers_that_die_cost_their_tiles_only(
@@ -50,13 +63,6 @@ def test_workers_that_die_cost_their_tiles_only(
             compute(limit.ntk, x, store="memory://of/each/process", tile=5, client=client)
 
         cluster.scheduler.allowed_failures = 0
-        here = os.getpid()
-
-        def deadly(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            if os.getpid() != here:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return a @ b.T
-
-        kernel = Kernel(deadly, lambda a: a.square().sum(-1))
+        deadly = Deadly.tiled(limit.ntk.prepare)
         with pytest.raises(OutputError, match="Workers died again and again"):
-            compute(kernel, x, store=tmp_path / "deadly", tile=20, client=client)
+            compute(deadly, x, store=tmp_path / "deadly", tile=20, client=client)
