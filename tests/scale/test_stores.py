@@ -50,6 +50,15 @@ def test_two_batches(limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path) -> N
     assert not stored.symmetric
 
 
+def test_vectors_of_another_shape(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, as_users_run_it: None
+) -> None:
+    stored = compute(limit.ntk, x, store=tmp_path / "k", tile=20)
+    for vectors in (np.ones(37), np.ones((36, 2))):
+        with pytest.raises(SettingsError, match=r"it must be \(37, k\)"):
+            stored.multiply(vectors)
+
+
 def test_finite_networks_and_plain_functions(x: torch.Tensor, tmp_path: Path) -> None:
     model = ff.mlp(3, [8], 1).double()
     stored = compute(ff.empirical_ntk(model), x, store=tmp_path / "a", tile=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _TILE = 2048
 
 _BATCH = 4096  # tasks that dask holds at once
 _SIDE = 256  # rows and columns of the blocks by which a tile is transposed
+
+_ALONE = threading.Lock()
+"""Held by a tile of a kernel that is computed by one thread at a time, also on a worker of many."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of tiles that are done, from 0 on, and that of all."""
@@ -216,7 +220,9 @@ def _on_workers(
 def _apply(place: tuple[int, int], work: Work) -> bool:
     if work.job.kernel.concurrent:
         torch.set_num_threads(1)
-    return work(place)
+        return work(place)
+    with _ALONE:
+        return work(place)
 
 
 def _counted(progress: Progress | None, total: int) -> Callable[[], None]:

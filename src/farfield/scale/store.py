@@ -105,8 +105,14 @@ class StoredKernel:
             (n1, k), in float64.
 
         Raises:
+            SettingsError: Vectors of another shape.
             DataError: A tile is absent or damaged.
         """
+        if np.ndim(vectors) != 2 or len(vectors) != self.shape[1]:
+            raise SettingsError(
+                f"The vectors have shape {np.shape(vectors)}; for a kernel of shape {self.shape} "
+                f"it must be ({self.shape[1]}, k), a column for each vector."
+            )
         product = np.zeros((self.shape[0], vectors.shape[1]))
         for rows, columns in self.spans():
             values = self.read(rows, columns)
