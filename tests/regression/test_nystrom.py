@@ -140,7 +140,7 @@ def test_pivots_are_drawn_by_what_is_left() -> None:
     draws = 200
     counts = np.zeros((4, 4))
     for seed in range(draws):
-        first, second = pivoted(kernel, pool, 2, seed)
+        first, second = pivoted(kernel, pool, 2, seed).rows
         counts[first, second] += 1
     law = np.zeros((4, 4))
     for first in range(4):
@@ -155,10 +155,10 @@ def test_pivots_are_drawn_by_what_is_left() -> None:
 
 def test_pivots_end_where_nothing_is_left() -> None:
     linear = ff.Kernel(lambda a, b: a @ b.T, lambda a: a.square().sum(-1))
-    assert len(pivoted(linear, batch(50, 3), 20, 0)) == 3
-    assert len(pivoted(linear, 1e-8 * batch(50, 3), 20, 0)) == 3
+    assert len(pivoted(linear, batch(50, 3), 20, 0).rows) == 3
+    assert len(pivoted(linear, 1e-8 * batch(50, 3), 20, 0).rows) == 3
     equal = batch(1, 3).expand(30, 3)
-    assert len(pivoted(linear, equal, 20, 0)) == 1
+    assert len(pivoted(linear, equal, 20, 0).rows) == 1
 
 
 def test_many_tiles_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

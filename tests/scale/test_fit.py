@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -144,13 +144,45 @@ def test_bad_input_is_refused_before_any_work(x: torch.Tensor, tmp_path: Path) -
         fit(nystrom, DataLoader(TensorDataset(x)))
     with pytest.raises(SettingsError, match="inputs are of type list"):
         fit(nystrom, x, [1.0])
+    with pytest.raises(SettingsError, match="There are no targets"):
+        fit(nystrom, x)
+    with pytest.raises(SettingsError, match="targets are in a DataLoader"):
+        fit(nystrom, x, DataLoader(TensorDataset(x, x)))
+    bad = x.clone()
+    bad[-1, 0] = torch.nan
+    with pytest.raises(SettingsError, match=r"1 of the .* numbers of the inputs are NaN"):
+        fit(nystrom, bad, x[:, 0], checkpoint=tmp_path / "kept.npz")
+    assert not (tmp_path / "kept.npz").exists()
+
+
+class AnyOrder:
+    """Batches of rows, in an order of its own each time."""
+
+    def __init__(self, size: int) -> None:
+        self.generator = np.random.default_rng(0)
+        self.size = size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.generator.permutation(self.size).tolist()
+        return iter([order[k : k + 8] for k in range(0, self.size, 8)])
+
+
+def test_targets_stay_with_their_inputs(limit: InfiniteWidth, x: torch.Tensor) -> None:
+    y = x[:, 0].sin()
+    regression = ff.KernelRegression(limit.ntk, 0.1, solver=ff.Nystrom(x[:10]))
+    loader = DataLoader(TensorDataset(x, y), batch_sampler=AnyOrder(len(x)))
+    found, expected = fit(regression, loader), regression.fit(x, y)
+    torch.testing.assert_close(found.predict(x), expected.predict(x))
+    uneven = DataLoader([(x[:3], y[:2])], batch_size=None)
+    with pytest.raises(DataError, match="3 inputs and 2 targets"):
+        fit(regression, uneven)
 
 
 def test_targets_that_are_not_finite(limit: InfiniteWidth, x: torch.Tensor) -> None:
     y = x[:, 0].clone()
     y[20] = torch.nan
     regression = ff.KernelRegression(limit.ntk, 1.0, solver=ff.Nystrom(5))
-    with pytest.raises(DataError, match="1 of the target values of rows 0 to 37 are NaN"):
+    with pytest.raises(DataError, match="1 of the 37 numbers of the targets are NaN"):
         fit(regression, x, y)
     with pytest.raises(SettingsError, match="NaN or infinite"):
         fit(regression, x.log(), x[:, 0])

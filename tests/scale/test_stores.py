@@ -1,5 +1,6 @@
 """A store is complete or resumable, and is never that of another job."""
 
+import json
 import os
 import resource
 import signal
@@ -47,6 +48,15 @@ def test_two_batches(limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path) -> N
         stored.multiply(vectors), limit.nngp(x, other).numpy() @ vectors, rtol=1e-11, atol=1e-12
     )
     assert not stored.symmetric
+
+
+def test_vectors_of_another_shape(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, as_users_run_it: None
+) -> None:
+    stored = compute(limit.ntk, x, store=tmp_path / "k", tile=20)
+    for vectors in (np.ones(37), np.ones((36, 2))):
+        with pytest.raises(SettingsError, match=r"it must be \(37, k\)"):
+            stored.multiply(vectors)
 
 
 def test_finite_networks_and_plain_functions(x: torch.Tensor, tmp_path: Path) -> None:
@@ -97,6 +107,17 @@ def test_a_kill_while_the_store_is_made(
     assert files(made) == files(compute(limit.ntk, x, store=tmp_path / "other", tile=20))
 
 
+def test_what_dead_workers_leave_is_removed_at_the_end(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files
+) -> None:
+    def die_while_writing(done: int, total: int) -> None:
+        (tmp_path / "k" / "c" / "9" / str(done)).mkdir(parents=True)
+        (tmp_path / "k" / "c" / "9" / str(done) / "5.0a1b.partial").write_bytes(b"half")
+
+    stored = compute(limit.ntk, x, store=tmp_path / "k", tile=10, progress=die_while_writing)
+    assert files(stored) == files(compute(limit.ntk, x, store=tmp_path / "other", tile=10))
+
+
 def test_another_job_is_refused_with_what_differs(
     limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files
 ) -> None:
@@ -120,6 +141,60 @@ def test_another_job_is_refused_with_what_differs(
     assert files(open_kernel(store)) == before
 
 
+DAMAGE = {
+    "shape": ("shape", [30, 37]),
+    "numbers of another type": ("data_type", "float32"),
+    "tiles of another size": ("chunk_grid", {
+        "name": "regular", "configuration": {"chunk_shape": [20, 20]},
+    }),
+    "no checksums": ("codecs", [{"name": "bytes", "configuration": {"endian": "little"}}]),
+    "zeros for what is absent": ("fill_value", 0.0),
+    "no job": ("attributes", {"farfield": {}}),
+    "words for a job": ("attributes", {"farfield": "a kernel"}),
+    "an incomplete job": ("attributes", {"farfield": {"job": {"x1": {"shape": [37, 3]}}}}),
+}  # fmt: skip
+
+
+def test_a_damaged_description_is_refused(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
+) -> None:
+    compute(limit.ntk, x, store=tmp_path / "k", tile=10)
+    path = tmp_path / "k" / "zarr.json"
+    whole = path.read_text()
+    texts = {
+        name: json.dumps(json.loads(whole) | {key: value}) for name, (key, value) in DAMAGE.items()
+    }
+    for name, text in (texts | {"cut off": whole[:50], "empty": "", "a list": "[]"}).items():
+        path.write_text(text)
+        for attempt in (
+            lambda: open_kernel(tmp_path / "k"),
+            lambda: compute(limit.ntk, x, store=tmp_path / "k", tile=10),
+        ):
+            with pytest.raises(OutputError, match=r"damaged.*(remove|choose)") as raised:
+                attempt()
+            assert str(tmp_path / "k") in str(raised.value), name
+        assert path.read_text() == text, name
+    path.write_text(whole)
+    assert open_kernel(tmp_path / "k").complete
+
+
+def test_a_place_means_the_same_everywhere(
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", x.numpy())
+    stored = compute(limit.ntk, "x.npy", store="k", tile=10)
+    assert stored.address == str(tmp_path / "k")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert stored.read(slice(0, 10), slice(0, 10)).shape == (10, 10)
+    url = compute(limit.ntk, x, store=f"file://{tmp_path}/url", tile=10)
+    assert url.address == str(tmp_path / "url")
+    assert files(url) == files(stored) == files(open_kernel(f"file://{tmp_path}/url"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_stores_of_others_are_left_alone(
     limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -127,6 +202,9 @@ def test_stores_of_others_are_left_alone(
     (tmp_path / "folder" / "letter.txt").write_text("dear")
     with pytest.raises(OutputError, match="something else than a kernel"):
         compute(limit.ntk, x, store=tmp_path / "folder")
+    with pytest.raises(OutputError, match="something else than a kernel"):
+        compute(limit.ntk, x, store=f"file://{tmp_path}/folder")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["letter.txt"]
     (tmp_path / "file").write_text("dear")
     with pytest.raises(OutputError, match="is a file"):
         compute(limit.ntk, x, store=tmp_path / "file")
@@ -138,7 +216,7 @@ def test_stores_of_others_are_left_alone(
 
 
 def test_bad_input_is_refused_before_anything_is_written(
-    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path
+    limit: InfiniteWidth, x: torch.Tensor, tmp_path: Path, as_users_run_it: None
 ) -> None:
     store = tmp_path / "k"
     with pytest.raises(SettingsError, match="tile is 0"):
@@ -149,6 +227,22 @@ def test_bad_input_is_refused_before_anything_is_written(
         compute(limit.ntk, x[:0], store=store)
     with pytest.raises(SettingsError, match="NaN"):
         compute(limit.ntk, x / 0.0, store=store)
+    last = x.clone()
+    last[-2, 1] = torch.inf  # in none of the rows that a store remembers
+    with pytest.raises(SettingsError, match="1 of the 111 numbers of the inputs are NaN"):
+        compute(limit.ntk, x, last, store=store, tile=10)
+    for options, message in (
+        ({"dtype": torch.bfloat16}, "bfloat16, which a store cannot hold"),
+        ({"dtype": torch.int64}, r"read as torch.int64; give dtype=torch.float64"),
+        ({"dtype": "float32"}, "dtype is 'float32'"),
+        ({"device": "gpu"}, "device is 'gpu'"),
+        ({"device": "cuda:99"}, "device is 'cuda:99', on which this process cannot compute"),
+        ({"client": "tcp://scheduler:8786"}, "client is of type str"),
+        ({"store": ""}, "store is ''"),
+        ({"tile": True}, "tile is True"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            compute(limit.ntk, x, **{"store": store, **options})
     full = ff.empirical_ntk(ff.mlp(3, [4], 2).double(), outputs="full")
     with pytest.raises(SettingsError, match="one number"):
         compute(full, x, store=store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,14 +22,17 @@ KINDS = ("ntk", "nngp", "empirical")
 
 def kernel(
     data: Annotated[
-        Path, typer.Argument(help="Inputs, one row each: a .npy, .parquet or .zarr file.")
+        str,
+        typer.Argument(
+            help="Inputs, one row each: a .npy, .parquet or .zarr file, or a zarr array's address."
+        ),
     ],
     model: Annotated[str, typer.Option(help=MODEL)],
     store: Annotated[
         str, typer.Option(help="A folder, or an address such as s3://bucket/kernel.zarr.")
     ] = "kernel.zarr",
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Second inputs [default: the first, and the matrix is symmetric].",
             show_default=False,
@@ -69,6 +71,7 @@ def kernel(
     from farfield.errors import SettingsError
     from farfield.growth.loading import build_model, load_weights
     from farfield.scale import compute
+    from farfield.scale.rows import opened
     from farfield.studies.progress import Steps
 
     if kind not in KINDS:
@@ -77,6 +80,10 @@ def kernel(
     if weights is not None:
         load_weights(network, weights)
     function, dtype = _kernel_of(network, kind, weight_var, bias_var)
+    for source in (data, against):
+        if source is not None:
+            with opened(source, dtype):  # a mistake is told before workers are started
+                pass
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(_cluster(workers))

@@ -8,16 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from farfield.regression.conditioning import factorise_safely
+from farfield.regression.exact import solution_of_all
 from farfield.regression.matrices import diagonal_of, train_matrix
 from farfield.regression.problem import Problem
-from farfield.regression.solution import (
-    Solution,
-    SolverReport,
-    error_norms,
-    relative,
-    rounded_up,
-    squared_norms,
-)
+from farfield.regression.solution import Solution, SolverReport
 
 BESIDE = 2**30
 """Bytes that a fit of many points takes beside its matrix."""
@@ -74,25 +68,17 @@ class Cholesky:
         coefficients = factor.solve(np.asfortranarray(targets))
         product = factor.multiply_kernel(np.asfortranarray(coefficients))
         residual = targets - product - problem.ridges[:, None] * coefficients
-        diagonal = diagonal_of(problem.kernel, merged.x)
-        sizes = rounded_up(residual, coefficients, diagonal, dtype, len(targets))
-        norms = error_norms(sizes, problem.ridges, factor.smallest_eigenvalue)
-        return Solution(
-            merged.x,
+        points = len(targets)
+        return solution_of_all(
+            problem,
             coefficients,
-            squared_norms(coefficients, product, diagonal, dtype),
-            norms,
-            factor.smallest_eigenvalue,
-            factor.largest_eigenvalue,
-            len(targets),
-            np.abs(targets).max(axis=0),
+            product,
+            residual,
+            diagonal_of(problem.kernel, merged.x),
+            points,
+            (factor.smallest_eigenvalue, factor.largest_eigenvalue),
             factor,
-            SolverReport(
-                "cholesky",
-                len(targets),
-                len(targets),
-                max(relative(residual, targets)),
-                float(norms.max()),
-                time.perf_counter() - start,
+            lambda relative, error: SolverReport(
+                "cholesky", points, points, relative, error, time.perf_counter() - start
             ),
         )

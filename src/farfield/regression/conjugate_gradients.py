@@ -16,19 +16,13 @@ from farfield.files import make_folder
 from farfield.regression.conditioning import not_finite, ways_out
 from farfield.regression.conjugate import Apply, Iterate, Outcome, iterate
 from farfield.regression.costs import CostModel, measured
-from farfield.regression.matrices import cross_matrix, diagonal_of, train_matrix
-from farfield.regression.preconditioner import Preconditioner, preconditioner
+from farfield.regression.exact import solution_of_all
+from farfield.regression.matrices import diagonal_of, train_matrix
+from farfield.regression.preconditioner import preconditioner
 from farfield.regression.problem import Problem
 from farfield.regression.products import FromStore, InMemory, Products, Recomputed, Stored
 from farfield.regression.saved import another_solve, load_iterate, mark_of, save_iterate
-from farfield.regression.solution import (
-    Solution,
-    SolverReport,
-    error_norms,
-    relative,
-    rounded_up,
-    squared_norms,
-)
+from farfield.regression.solution import Solution, SolverReport, relative
 
 _WAYS = ("auto", "memory", "store", "recompute")
 _LARGEST_RANK = 2000
@@ -175,7 +169,8 @@ class ConjugateGradients:
         if not float(diagonal.max()) * len(diagonal) < _LARGEST_SQUARED:
             raise not_finite(len(diagonal), problem.dtype)
         way, costs, matrix = self._products(problem)
-        precondition = self._preconditioner(problem, diagonal)
+        rank = self._rank(len(merged.x))
+        precondition = preconditioner(problem.kernel, merged.x, ridges, rank, self.seed)
         targets = merged.y.numpy()
         scales = _powers_of_two(targets)
         scaled = targets / scales
@@ -194,24 +189,23 @@ class ConjugateGradients:
             raise ConvergenceError(_unfinished(ended, self, problem))
         coefficients, residual = ended.iterate.solution * scales, ended.iterate.residual * scales
         product = targets - residual - ridges[:, None] * coefficients
-        sizes = rounded_up(residual, coefficients, diagonal, problem.dtype, matrix.longest)
-        norms = error_norms(sizes, ridges)
-        return Solution(
-            merged.x,
+        points = len(targets)
+        return solution_of_all(
+            problem,
             coefficients,
-            squared_norms(coefficients, product, diagonal, problem.dtype),
-            norms,
-            float(ridges.min()),
-            float(diagonal.sum() + ridges.max()),  # the trace of K is at least any eigenvalue
-            len(targets),
-            np.abs(targets).max(axis=0),
+            product,
+            residual,
+            diagonal,
+            matrix.longest,
+            # The trace of K is at least any of its eigenvalues.
+            (float(ridges.min()), float(diagonal.sum() + ridges.max())),
             None,
-            ConjugateReport(
+            lambda relative, error: ConjugateReport(
                 "cg",
-                len(targets),
-                len(targets),
-                ended.residual,
-                float(norms.max()),
+                points,
+                points,
+                relative,
+                error,
                 time.perf_counter() - begin,
                 ended.iterate.number,
                 tuple(keeper.residuals),
@@ -233,18 +227,11 @@ class ConjugateGradients:
             return way, costs, FromStore(self.store, problem.merged.first)
         return way, costs, Recomputed(problem.kernel, x)
 
-    def _preconditioner(
-        self, problem: Problem, diagonal: Float[np.ndarray, " n"]
-    ) -> Preconditioner:
-        x = problem.merged.x
-        rank = self.preconditioner_rank
-        if rank is None:
-            rank = min(len(x) // 4, _LARGEST_RANK, _LARGEST_FACTOR // (8 * len(x)))
-
-        def columns(chosen: np.ndarray) -> np.ndarray:
-            return cross_matrix(problem.kernel, x, x[chosen])
-
-        return preconditioner(columns, diagonal, problem.ridges, rank, self.seed)
+    def _rank(self, points: int) -> int:
+        """Of the preconditioner."""
+        if self.preconditioner_rank is not None:
+            return self.preconditioner_rank
+        return min(points // 4, _LARGEST_RANK, _LARGEST_FACTOR // (8 * points))
 
     def _mark(self, problem: Problem) -> str:
         return mark_of(problem, f"rank {self.preconditioner_rank} seed {self.seed}")
@@ -285,7 +272,9 @@ class _Keeper:
             self._last = time.perf_counter()
 
 
-def _powers_of_two(targets: np.ndarray) -> np.ndarray:
+def _powers_of_two(
+    targets: Float[np.ndarray, "m outputs"],
+) -> Float[np.ndarray, " outputs"]:
     """The size of each column, so that no square of its entries is beyond all numbers."""
     largest = np.abs(targets).max(axis=0)
     powers: np.ndarray = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))

@@ -142,7 +142,7 @@ class Nystrom:
         pool = torch.cat([read(slice(k, k + 1)) for k in sorted(chosen.tolist())])
         if self.choice == "random":
             return pool
-        rows = pivoted(kernel, pool, self.centres, self.seed)
+        rows = pivoted(kernel, pool, self.centres, self.seed).rows
         return pool[torch.from_numpy(rows).to(pool.device)]
 
 
@@ -272,9 +272,9 @@ def _trouble(basis: Basis, sums: Sums, ridge: float, state: str) -> str:
     certain = int((values > SINGULAR * basis.rounding * largest).sum())
     enough = basis.rounding * largest / FEWEST_DIGITS
     return (
-        f"The equations of {sums.rows} rows and {len(basis)} centres are {state} in float64: their "
-        f"eigenvalues go from about {float(values[0]):.2g} to {largest:.2g}, and with rounding "
-        f"errors of up to {basis.rounding:.0e} of the largest the rows tell only {certain} of "
-        f"{len(basis)} directions apart (the effective rank). What helps: a ridge of "
-        f"{enough:.0e} or more; fewer centres; or more rows that differ."
+        f"The equations of {sums.rows} rows and {len(basis)} centres are {state} in "
+        f"{basis.centres.dtype}: their eigenvalues go from about {float(values[0]):.2g} to "
+        f"{largest:.2g}, and with rounding errors of up to {basis.rounding:.0e} of the largest the "
+        f"rows tell only {certain} of {len(basis)} directions apart (the effective rank). What "
+        f"helps: a ridge of {enough:.0e} or more; fewer centres; or more rows that differ."
     )

@@ -2,6 +2,7 @@
 
 from farfield.scale.compute import compute
 from farfield.scale.fit import fit
-from farfield.scale.store import StoredKernel, open_kernel
+from farfield.scale.opening import open_kernel
+from farfield.scale.store import StoredKernel
 
 __all__ = ["StoredKernel", "compute", "fit", "open_kernel"]

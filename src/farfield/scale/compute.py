@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from farfield.errors import RangeError, SettingsError
+from farfield.errors import OutputError, RangeError, SettingsError
 from farfield.kernel import Kernel
 from farfield.scale.extra import needs
-from farfield.scale.job import Job
+from farfield.scale.job import Job, is_here
+from farfield.scale.opening import elsewhere, finished, prepare
 from farfield.scale.rows import Rows, Source, opened
-from farfield.scale.store import StoredKernel, prepare
+from farfield.scale.store import StoredKernel
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,6 +29,9 @@ _TILE = 2048
 
 _BATCH = 4096  # tasks that dask holds at once
 _SIDE = 256  # rows and columns of the blocks by which a tile is transposed
+
+_ALONE = threading.Lock()
+"""Held by a tile of a kernel that is computed by one thread at a time, also on a worker of many."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of tiles that are done, from 0 on, and that of all."""
@@ -57,7 +62,8 @@ def compute(
     Args:
         kernel: Any kernel with one number for each pair of inputs.
         x1: First inputs (n1, *features): a tensor, a NumPy array or memory map, a zarr array, the
-            path of a .npy, .parquet or .zarr file, or a DataLoader that does not shuffle.
+            path of a .npy, .parquet or .zarr file, an address of a zarr array, or a DataLoader that
+            does not shuffle.
         x2: Second inputs; the first ones when ``None``.
         store: A folder, or an address that fsspec knows, such as ``s3://bucket/kernel.zarr``.
         client: Whose workers compute; threads of this process when ``None``. Inputs in memory
@@ -65,6 +71,7 @@ def compute(
         tile: Rows and columns of a tile.
         dtype: What the inputs are converted to; their own dtype when ``None``.
         device: Where tiles are computed, such as ``"cuda"``; where the inputs are when ``None``.
+            With a client only its workers need to have it.
         workers: Threads without a client; as many as PyTorch uses when ``None``. Kernels of finite
             networks take one at a time, which has all of PyTorch's threads.
         resume: Whether an earlier run of the same job in the store goes on; else it is refused.
@@ -78,7 +85,8 @@ def compute(
         SettingsError: Inputs or settings that are not allowed.
         DataError: A file that cannot be read.
         OutputError: The store belongs to another job (the message says what differs), or cannot
-            be written; what was written before is kept.
+            be written, or is not where the client's workers write; what was written before is
+            kept.
         RangeError: Values that are not finite.
         MissingExtraError: dask or zarr are not installed.
 
@@ -92,6 +100,7 @@ def compute(
         True
     """
     _check(kernel, tile, workers)
+    _check_placement(dtype, device, client)
     with needs("dask"):
         import dask  # noqa: F401
     with opened(x1, dtype) as rows, _opened_or(x2, rows, dtype) as columns:
@@ -105,7 +114,7 @@ def compute(
             _on_threads(work, places, workers, done)
         else:
             _on_workers(work, places, client, done)
-    return stored
+    return finished(stored)
 
 
 @dataclass(frozen=True)
@@ -182,14 +191,24 @@ def _on_workers(
     with needs("distributed"):
         import cloudpickle
         from distributed import as_completed
+        from distributed.scheduler import KilledWorker
     # A task makes the work anew on a worker, so that one that dies takes nothing with it.
     job = client.submit(cloudpickle.loads, cloudpickle.dumps(work), pure=False)
     waiting = iter(places)
     first = list(itertools.islice(waiting, _BATCH))
     running = as_completed(client.map(_apply, first, work=job, pure=False))
     try:
-        for future in running:
-            future.result()
+        for number, future in enumerate(running):
+            try:
+                future.result()
+            except KilledWorker as error:
+                raise OutputError(
+                    f"Workers died again and again at a tile of {work.stored.address}; they may "
+                    "have too little memory. All tiles written before are kept: run the same again "
+                    "on other workers to go on, or choose another store and a smaller tile."
+                ) from error
+            if not number and not work.stored.array.nchunks_initialized:
+                raise elsewhere(work.stored)
             done()
             following = next(waiting, None)
             if following is not None:
@@ -201,7 +220,9 @@ def _on_workers(
 def _apply(place: tuple[int, int], work: Work) -> bool:
     if work.job.kernel.concurrent:
         torch.set_num_threads(1)
-    return work(place)
+        return work(place)
+    with _ALONE:
+        return work(place)
 
 
 def _counted(progress: Progress | None, total: int) -> Callable[[], None]:
@@ -228,8 +249,33 @@ def _check(kernel: Any, tile: int, workers: int | None) -> None:
             "ff.infinite_width(model).ntk or ff.empirical_ntk(model)."
         )
     for name, value in (("tile", tile), ("workers", workers)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and (not whole or value < 1):
             raise SettingsError(f"{name} is {value}; it must be a whole number of at least 1.")
+
+
+def _check_placement(dtype: Any, device: Any, client: Any) -> None:
+    """Refuse what is no dtype, no device that can be had, or no client."""
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise SettingsError(f"dtype is {dtype!r}; give one such as torch.float64.")
+    if client is not None:
+        with needs("distributed"):
+            from distributed import Client
+        if not isinstance(client, Client):
+            raise SettingsError(
+                f"client is of type {type(client).__name__}; give a dask.distributed Client."
+            )
+    if device is None:
+        return
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise SettingsError(f"device is {device!r}; give one such as 'cuda' or 'cpu'.") from error
+    if client is None and not is_here(device):
+        raise SettingsError(
+            f"device is {device!r}, on which this process cannot compute; leave it out, or give a "
+            "client whose workers can."
+        )
 
 
 def _check_rows(rows: Rows, columns: Rows) -> None:
@@ -241,3 +287,10 @@ def _check_rows(rows: Rows, columns: Rows) -> None:
             f"The features of both inputs must agree; these are {rows.shape[1:]} and "
             f"{columns.shape[1:]}."
         )
+    for source in (rows, columns):
+        kind = source.read(slice(0, 1)).dtype
+        if not kind.is_floating_point:
+            raise SettingsError(
+                f"The inputs are read as {kind}; give dtype=torch.float64 to have them converted."
+            )
+        source.check_finite("inputs", SettingsError)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from farfield import files
-from farfield.errors import OutputError, SettingsError
+from farfield.errors import DataError, OutputError, SettingsError
 from farfield.regression.centres import basis_of
 from farfield.regression.kernel_regression import KernelFit, KernelRegression
 from farfield.regression.nystrom import Nystrom, solution_of
 from farfield.regression.sums import Sums, add_rows, tile_rows
 from farfield.scale.job import Job, differences
-from farfield.scale.rows import Rows, Source, opened
+from farfield.scale.rows import Rows, Source, opened_pair
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows that have been added, and that of all."""
@@ -45,8 +45,8 @@ def fit(
     Args:
         regression: With ``solver="nystrom"`` or the settings of an :class:`farfield.Nystrom`.
         x: Inputs (n, *features): see :func:`farfield.scale.compute`.
-        y: Targets (n,) or (n, outputs), likewise; of a DataLoader the second part of its batches
-            when ``None``.
+        y: Targets (n,) or (n, outputs), likewise; ``None`` for a DataLoader whose batches hold
+            inputs and targets.
         checkpoint: A file, written now and then and at the end; nothing is kept when ``None``.
         every_seconds: Time between two checkpoints.
         progress: Called at the beginning and after each tile.
@@ -55,7 +55,8 @@ def fit(
         What predicts.
 
     Raises:
-        SettingsError: Another solver, or inputs and targets that do not fit.
+        SettingsError: Another solver, inputs and targets that do not fit, or inputs that are not
+            finite.
         DataError: A file that cannot be read, or targets that are not finite.
         OutputError: The checkpoint belongs to another job (the message says what differs), cannot
             be read, or cannot be written.
@@ -77,10 +78,7 @@ def fit(
     """
     solver = _nystrom(regression)
     start = time.perf_counter()
-    with (
-        opened(x, regression.kernel_dtype) as rows,
-        opened(x if y is None else y, torch.float64, part=1) as targets,
-    ):
+    with opened_pair(x, y, regression.kernel_dtype) as (rows, targets):
         _check(rows, targets)
         count, kernel = len(rows), regression.kernel
         basis = basis_of(kernel, solver.drawn(kernel, rows.read, count))
@@ -192,3 +190,5 @@ def _check(rows: Rows, targets: Rows) -> None:
             f"The targets have shape {targets.shape} for {len(rows)} inputs; they must have shape "
             f"({len(rows)},) or ({len(rows)}, outputs)."
         )
+    rows.check_finite("inputs", SettingsError)
+    targets.check_finite("targets", DataError)

@@ -15,9 +15,13 @@ from farfield.errors import SettingsError
 from farfield.kernel import Kernel
 from farfield.scale.rows import Rows
 
+KEY = "farfield"
+"""Under which the attributes of a store hold the description of its job."""
+
 SAME = "the same as x1"
 """What stands for the second inputs of a symmetric matrix."""
 
+_STORED = (torch.float64, torch.float32, torch.float16)
 _PROBES = 8  # rows whose kernel values are remembered
 _AGREEING = {"float64": 1e-9, "float32": 1e-3}  # relative to the largest: other machines round
 
@@ -95,9 +99,11 @@ class Job:
     def _probe(self) -> np.ndarray:
         """The kernel of a few rows, spread over all of them."""
         chosen = [
-            torch.cat([self._inputs(source, slice(k, k + 1)) for k in _spread(len(source))])
+            torch.cat([source.read(slice(k, k + 1)) for k in _spread(len(source))])
             for source in (self.rows, self.columns)
         ]
+        if self.device is not None and is_here(self.device):  # else only workers have it
+            chosen = [rows.to(self.device) for rows in chosen]
         with torch.no_grad():
             values = self.kernel(chosen[0], chosen[1])
         if values.ndim != 2:
@@ -105,8 +111,22 @@ class Job:
                 f"The kernel gives arrays of shape {tuple(values.shape)}; a store holds one number "
                 'for each pair of inputs, such as an empirical kernel with outputs="mean".'
             )
+        if values.dtype not in _STORED:
+            raise SettingsError(
+                f"The kernel gives {values.dtype}, which a store cannot hold; give "
+                "dtype=torch.float32 or torch.float64."
+            )
         result: np.ndarray = values.cpu().numpy()
         return result
+
+
+def is_here(device: str) -> bool:
+    """Whether this process can compute on a device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # what PyTorch raises for devices it was built without
+        return False
+    return True
 
 
 def _spread(size: int) -> list[int]:

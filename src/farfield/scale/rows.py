@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from farfield import fingerprint
-from farfield.errors import DataError, SettingsError
-from farfield.scale.extra import needs
+from farfield.errors import DataError, FarfieldError, SettingsError
+from farfield.scale.loaders import spooled
+from farfield.scale.sources import Mapped, Readable, open_address, open_file
 
 _BLOCK = 2**26  # bytes of rows that are read at once, about
+_WIDEST = 8  # bytes of a number
 
 Source = Any
 """Rows of inputs: a tensor, a NumPy array or memory map, a zarr array, the path of a ``.npy`` or
-Parquet file or of a zarr array, or a DataLoader that does not shuffle."""
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """What gives rows by a slice."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, *features)."""
-
-    def __getitem__(self, rows: slice) -> Any:
-        """Some of the rows."""
+Parquet file or of a zarr array, the address of a zarr array that fsspec knows, or a DataLoader that
+does not shuffle."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +34,12 @@ class Rows:
     """Inputs of which some rows are read at a time.
 
     Attributes:
-        source: What holds them: an array, or the path of a file, which each process opens itself.
+        source: What holds them: an array; or the place of a file or of a memory map, which each
+            process opens itself.
         dtype: What they are converted to; their own dtype if ``None``.
     """
 
-    source: Readable | Path
+    source: Readable | Path | Mapped
     dtype: torch.dtype | None = None
 
     def __len__(self) -> int:
@@ -55,7 +47,9 @@ class Rows:
 
     @cached_property
     def _opened(self) -> Readable:
-        return _open(self.source) if isinstance(self.source, Path) else self.source
+        if isinstance(self.source, Path):
+            return open_file(self.source)
+        return self.source.opened() if isinstance(self.source, Mapped) else self.source
 
     def __getstate__(self) -> dict[str, object]:
         """Only what says where the rows are: open files do not travel to other processes."""
@@ -78,11 +72,13 @@ class Rows:
         block = self._opened[rows]
         if not isinstance(block, Tensor):
             array = np.asarray(block)
-            if array.dtype.kind not in "fiub":
+            if array.dtype.kind not in "fiub" or array.dtype.itemsize > _WIDEST:
                 raise DataError(
-                    f"The rows hold {array.dtype} and not numbers; convert them to float64."
+                    f"The rows hold {array.dtype}; they must be real numbers of at most "
+                    f"{8 * _WIDEST} bits. Convert them to float64."
                 )
-            block = torch.from_numpy(np.array(array, order="C"))
+            native = array.dtype.newbyteorder("=")
+            block = torch.from_numpy(np.array(array, native, order="C"))
         return block if self.dtype is None else block.to(self.dtype)
 
     def blocks(self) -> Iterator[Tensor]:
@@ -98,12 +94,38 @@ class Rows:
     def description(self) -> dict[str, object]:
         """Shape, dtype and digest of the rows as they are read; reads all of them once."""
         dtype = str(self.read(slice(0, 1)).dtype).removeprefix("torch.")
-        digest = fingerprint.of_blocks(self.blocks())
-        return {"shape": list(self.shape), "dtype": dtype, "sha256": digest}
+        return {"shape": list(self.shape), "dtype": dtype, "sha256": self._scanned[0]}
+
+    def check_finite(self, name: str, error: type[FarfieldError]) -> None:
+        """Refuse rows that hold NaN or infinite numbers; reads all of them once.
+
+        Args:
+            name: What they are, for the message.
+            error: What is raised.
+        """
+        if bad := self._scanned[1]:
+            raise error(
+                f"{bad} of the {int(np.prod(self.shape)):,} numbers of the {name} are NaN or "
+                "infinite; remove or fill those rows."
+            )
+
+    @cached_property
+    def _scanned(self) -> tuple[str, int]:
+        """The digest of all rows, and how many of their numbers are not finite, in one pass."""
+        bad = 0
+
+        def counted() -> Iterator[Tensor]:
+            nonlocal bad
+            for block in self.blocks():
+                bad += int((~block.isfinite()).sum())
+                yield block
+
+        digest = fingerprint.of_blocks(counted())
+        return digest, bad
 
 
 @contextlib.contextmanager
-def opened(source: Source, dtype: torch.dtype | None = None, part: int = 0) -> Iterator[Rows]:
+def opened(source: Source, dtype: torch.dtype | None = None) -> Iterator[Rows]:
     """The rows of whatever holds them.
 
     A loader can only be read from its beginning to its end, so its rows go through a temporary
@@ -112,7 +134,6 @@ def opened(source: Source, dtype: torch.dtype | None = None, part: int = 0) -> I
     Args:
         source: See :data:`Source`.
         dtype: What the rows are converted to.
-        part: Which part of a loader's batches: 0 for inputs, 1 for targets.
 
     Yields:
         The rows.
@@ -120,142 +141,72 @@ def opened(source: Source, dtype: torch.dtype | None = None, part: int = 0) -> I
     Raises:
         SettingsError: Nothing that rows can be read from, or a loader that shuffles.
         DataError: A file that is missing or cannot be read.
+        MissingExtraError: What an address needs is not installed.
     """
     if isinstance(source, DataLoader):
         with tempfile.TemporaryDirectory(prefix="farfield-rows-") as folder:
-            yield Rows(_spooled(source, Path(folder), part), dtype)
+            (path,) = spooled(source, Path(folder), 1)
+            yield Rows(path, dtype)
         return
-    if isinstance(source, str | Path):
-        source = Path(source)
-        _open(source)
-    elif isinstance(source, Tensor):
-        source = source.detach()
-    elif not all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
-        raise SettingsError(
-            f"The inputs are of type {type(source).__name__}; rows are read from a tensor, a NumPy "
-            "array or memory map, a zarr array, the path of a .npy, .parquet or .zarr file, or a "
-            "DataLoader."
-        )
-    rows = Rows(source, dtype)
+    rows = Rows(_held(source), dtype)
     if not rows.shape:
         raise SettingsError("The inputs are a single number; rows have the shape (n, *features).")
     yield rows
 
 
-def _open(path: Path) -> Readable:
-    """A file's rows, of which none are read yet."""
-    if not path.exists():
-        raise DataError(f"There is no file {path}.")
-    if path.suffix == ".npy":
-        try:
-            array: Readable = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{path} cannot be read as a NumPy array: {error}") from error
-        return array
-    if path.suffix == ".parquet":
-        return _Parquet(path)
-    if path.suffix == ".zarr":
-        with needs("zarr"):
-            import zarr
-        try:
-            opened: Readable = zarr.open_array(path, mode="r")
-        except (ValueError, OSError, KeyError) as error:
-            raise DataError(f"{path} cannot be read as a zarr array: {error}") from error
-        return opened
-    raise DataError(
-        f"{path} ends with {path.suffix or 'nothing'!r}; rows are read from .npy, .parquet and "
-        ".zarr files."
-    )
+@contextlib.contextmanager
+def opened_pair(x: Source, y: Source | None, dtype: torch.dtype) -> Iterator[tuple[Rows, Rows]]:
+    """Inputs and their targets.
 
+    Of a loader both are read in a single pass: those of another pass can be in another order.
 
-class _Parquet:
-    """The numeric columns of a Parquet file, read group by group.
+    Args:
+        x: Inputs; see :data:`Source`.
+        y: Targets; the second part of the batches of a loader when ``None``.
+        dtype: What the inputs are converted to; targets become float64.
 
-    The groups of the last reading are kept: the rows that are read next are often in them.
+    Yields:
+        Both.
+
+    Raises:
+        SettingsError: As :func:`opened`, or no targets.
+        DataError: As :func:`opened`.
+        MissingExtraError: As :func:`opened`.
     """
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            self._file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-        schema = self._file.schema_arrow
-        strange = [
-            field.name
-            for field in schema
-            if not (pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
-        ]
-        if strange:
-            raise DataError(
-                f"The column {strange[0]!r} of {path} is of type {schema.field(strange[0]).type}; "
-                "all columns must be numbers."
-            )
-        metadata = self._file.metadata
-        self.shape = (metadata.num_rows, metadata.num_columns)
-        groups = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
-        self._ends = np.cumsum([0, *groups])
-        self._last = (range(0), np.empty((0, self.shape[1])))
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(self.shape[0])
-        if start >= stop:
-            return np.empty((0, self.shape[1]))
-        first = int(np.searchsorted(self._ends, start, side="right")) - 1
-        last = int(np.searchsorted(self._ends, stop, side="left"))
-        groups = range(first, last)
-        held, block = self._last  # both at once: other threads read too
-        if held != groups:
-            columns = self._file.read_row_groups(list(groups)).columns
-            block = np.stack([column.to_numpy() for column in columns], axis=1)
-            self._last = (groups, block)
-        return block[start - self._ends[first] : stop - self._ends[first]]
-
-
-def _spooled(loader: DataLoader[Any], folder: Path, wanted: int) -> Path:
-    """The rows of a loader in a file: its samples, or one of each sample's parts."""
-    if isinstance(loader.sampler, RandomSampler):
+    if isinstance(y, DataLoader):
         raise SettingsError(
-            "The DataLoader shuffles, so its rows have no order; make it with shuffle=False."
+            "The targets are in a DataLoader; give one whose batches hold inputs and targets as "
+            "x, and leave y out."
         )
-    raw, count, first = folder / "rows", 0, None
-    with raw.open("wb") as file:
-        for block in _batches(loader, wanted):
-            if first is None:
-                first = block[:0]
-            if block.dtype != first.dtype or block.shape[1:] != first.shape[1:]:
-                raise DataError(
-                    f"Batches of the DataLoader differ in their features: "
-                    f"{tuple(first.shape[1:])} and {tuple(block.shape[1:])}."
-                )
-            np.ascontiguousarray(block).tofile(file)
-            count += len(block)
-    if first is None:
-        raise DataError("The DataLoader has no batches.")
-    path = folder / "rows.npy"
-    with path.open("wb") as file:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(first.dtype),
-            "fortran_order": False,
-            "shape": (count, *first.shape[1:]),
-        }
-        np.lib.format.write_array_header_1_0(file, header)
-        with raw.open("rb") as numbers:
-            while piece := numbers.read(_BLOCK):
-                file.write(piece)
-    raw.unlink()
-    return path
+    if y is None and not isinstance(x, DataLoader):
+        raise SettingsError("There are no targets; give y, or a DataLoader of inputs and targets.")
+    if y is None:
+        with tempfile.TemporaryDirectory(prefix="farfield-rows-") as folder:
+            first, second = spooled(x, Path(folder), 2)
+            yield Rows(first, dtype), Rows(second, torch.float64)
+        return
+    with opened(x, dtype) as rows, opened(y, torch.float64) as targets:
+        yield rows, targets
 
 
-def _batches(loader: Iterable[Any], wanted: int) -> Iterator[np.ndarray]:
-    for batch in loader:
-        parts = batch if isinstance(batch, list | tuple) else (batch,)
-        part = parts[wanted] if wanted < len(parts) else None
-        if not isinstance(part, Tensor):
-            raise SettingsError(
-                f"Part {wanted} of the DataLoader's batches is of type {type(part).__name__}; they "
-                "must be tensors of inputs, or tuples of inputs and targets."
-            )
-        yield part.detach().cpu().numpy()
+def _held(source: Source) -> Readable | Path | Mapped:
+    """What holds the rows, none of which are read yet."""
+    if isinstance(source, str | Path):
+        text = str(source).removeprefix("file://")
+        if "://" in text:
+            return open_address(text)
+        path = Path(text).absolute()  # which processes in other folders understand as well
+        open_file(path)
+        return path
+    if isinstance(source, Tensor):
+        if source.is_complex():
+            raise SettingsError("The inputs are complex; they must be real numbers.")
+        return source.detach()
+    if not all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
+        raise SettingsError(
+            f"The inputs are of type {type(source).__name__}; rows are read from a tensor, a NumPy "
+            "array or memory map, a zarr array, the path of a .npy, .parquet or .zarr file, or a "
+            "DataLoader."
+        )
+    held: Readable = source
+    return (Mapped.of(source) or held) if isinstance(source, np.memmap) else held

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,8 @@ from torch import Tensor
 
 from farfield.errors import DataError, OutputError, SettingsError
 from farfield.kernel import Kernel
-from farfield.scale.extra import needs
-from farfield.scale.job import SAME, Job, differences
+from farfield.scale.job import KEY, SAME, Job, differences
 from farfield.scale.rows import opened
-
-_KEY = "farfield"  # under which a store's attributes hold the description of its job
-_UNFINISHED = "*.partial"  # zarr's files that a kill leaves behind
-_UNDESCRIBED = "zarr.*.partial"  # the first of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +44,7 @@ class StoredKernel:
     @property
     def description(self) -> Mapping[str, object]:
         """The job that made it: the kernel, digests of the inputs, versions."""
-        found: Mapping[str, object] = self.array.attrs[_KEY]
+        found: Mapping[str, object] = self.array.attrs[KEY]
         return found
 
     @property
@@ -60,7 +54,7 @@ class StoredKernel:
 
     @property
     def _job(self) -> Mapping[str, Any]:
-        job: Mapping[str, Any] = self.array.attrs[_KEY]["job"]
+        job: Mapping[str, Any] = self.array.attrs[KEY]["job"]
         return job
 
     @property
@@ -111,8 +105,14 @@ class StoredKernel:
             (n1, k), in float64.
 
         Raises:
+            SettingsError: Vectors of another shape.
             DataError: A tile is absent or damaged.
         """
+        if np.ndim(vectors) != 2 or len(vectors) != self.shape[1]:
+            raise SettingsError(
+                f"The vectors have shape {np.shape(vectors)}; for a kernel of shape {self.shape} "
+                f"it must be ({self.shape[1]}, k), a column for each vector."
+            )
         product = np.zeros((self.shape[0], vectors.shape[1]))
         for rows, columns in self.spans():
             values = self.read(rows, columns)
@@ -161,118 +161,3 @@ class StoredKernel:
                 f"Cannot write to {self.address}: {error.strerror or error}. All tiles written "
                 "before are complete; free some space and run the same again to go on."
             ) from error
-
-
-def open_kernel(store: str | Path) -> StoredKernel:
-    """Open a kernel that :func:`farfield.scale.compute` has finished.
-
-    Args:
-        store: Its folder or address.
-
-    Returns:
-        The kernel.
-
-    Raises:
-        DataError: There is none, or it is not finished.
-        MissingExtraError: zarr is not installed.
-    """
-    stored = _opened(store, "r")
-    if stored is None:
-        raise DataError(f"There is no kernel in {store}.")
-    if not stored.complete:
-        raise DataError(
-            f"The kernel in {store} is not finished: {stored.array.nchunks_initialized} of "
-            f"{stored.array.nchunks} tiles are there. Compute it again into the same store to go on"
-        )
-    return stored
-
-
-def prepare(job: Job, store: str | Path, *, resume: bool) -> StoredKernel:
-    """The store of a job: a new one, or that of an earlier run of the same job.
-
-    Args:
-        job: What is to be computed.
-        store: A folder or an address that fsspec knows.
-        resume: Whether an earlier run may go on.
-
-    Returns:
-        The store.
-
-    Raises:
-        OutputError: The store belongs to another job, to another program, or to an earlier run
-            that may not go on; or it cannot be written.
-        MissingExtraError: zarr is not installed.
-    """
-    description = job.description()
-    before = _opened(store, "r+")
-    if before is None:
-        _remove_unfinished(store)
-        return _created(job, store, description)
-    if not resume:
-        raise OutputError(
-            f"There is a kernel in {store} already; resume that run, or choose another store."
-        )
-    if found := differences(before.description, description):
-        raise OutputError(
-            f"The kernel in {store} is of another job: {'; '.join(found)}. Choose another store, "
-            "or remove this one."
-        )
-    _remove_unfinished(store)
-    return before
-
-
-def _remove_unfinished(store: str | Path) -> None:
-    if "://" not in str(store):
-        for leftover in Path(store).rglob(_UNFINISHED):
-            leftover.unlink(missing_ok=True)
-
-
-def _created(job: Job, store: str | Path, description: dict[str, Any]) -> StoredKernel:
-    import zarr
-    from zarr.codecs import Crc32cCodec
-
-    try:
-        array = zarr.create_array(
-            str(store),
-            shape=job.shape,
-            chunks=tuple(min(job.side, size) for size in job.shape),
-            dtype=description["job"]["dtype"],
-            fill_value=float("nan"),
-            filters=None,
-            compressors=[Crc32cCodec()],
-            attributes={_KEY: description},
-            config={"write_empty_chunks": True},
-        )
-    except OSError as error:
-        raise OutputError(
-            f"Cannot make the store {store}: {error.strerror or error}. Choose another place."
-        ) from error
-    return StoredKernel(str(store), array)
-
-
-def _opened(store: str | Path, mode: str) -> StoredKernel | None:
-    """The kernel in a store, if there is anything."""
-    with needs("zarr"):
-        import zarr
-        from zarr.errors import NodeNotFoundError
-    local = "://" not in str(store)
-    if local and Path(store).is_file():
-        raise OutputError(f"{store} is a file; a store is a folder.")
-    try:
-        array = zarr.open_array(str(store), mode=mode)
-    except (FileNotFoundError, NodeNotFoundError):
-        array = None
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{store} cannot be read as a zarr array: {error}") from error
-    if array is None:
-        # A kill while a store is made leaves nothing but its unfinished description.
-        if local and any(not path.match(_UNDESCRIBED) for path in Path(store).glob("*")):
-            raise OutputError(
-                f"The folder {store} holds something else than a kernel; choose another one."
-            )
-        return None
-    if _KEY not in array.attrs:
-        raise OutputError(
-            f"The zarr array in {store} is not a kernel of farfield's; choose another store."
-        )
-    return StoredKernel(str(store), array)
