@@ -204,7 +204,7 @@ def _look(network: Network, likelihood: Likelihood, samples: Samples) -> tuple[i
 
 
 def _empty(network: Network, subspace: Subspace, samples: int) -> NystromPosterior:
-    side = len(subspace.directions)
+    side = len(subspace.directions[0])
     zeros = torch.zeros(side, side, dtype=torch.float64, device=network.device)
     return NystromPosterior(subspace, zeros, zeros, 0, samples)
 
