@@ -1,7 +1,7 @@
 r"""Gradients of single samples along directions of the parameters, from what each use has seen.
 
-A use of a parameter has the gradients ``g = sum_t s_t (x) v_t`` (a linear map at positions t, of what
-came back and what went in). Along K directions D_k of the parameter they are either
+A use of a parameter has the gradients ``g = sum_t s_t (x) v_t`` (a linear map at positions t, of
+what came back and what went in). Along K directions D_k of the parameter they are either
 
 ``g . D_k = sum_t s_t . (D_k v_t)``, which takes ``T c (r + O)`` operations for each of K and
 

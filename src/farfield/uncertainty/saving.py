@@ -17,12 +17,12 @@ from farfield.empirical.inputs import Inputs, mapped, tensors_of
 from farfield.errors import DataError, MissingExtraError
 from farfield.regression.solve import Factor
 from farfield.uncertainty.exact import ExactPosterior
+from farfield.uncertainty.fitting import Posterior
 from farfield.uncertainty.nystrom import NystromPosterior, Stop
 from farfield.uncertainty.subspace import Subspace
 
 _HEADER = "farfield.LinearizedLaplace"
 _FORMAT = 1
-Posterior = ExactPosterior | NystromPosterior
 Header = dict[str, Any]
 
 
