@@ -139,7 +139,7 @@ def test_inputs_that_are_alike_tokens_and_other_shapes() -> None:
     with pytest.raises(SettingsError, match=r"\[\(1, 7\)\] for each .* \[\(1, 9\)\]"):
         la.novelty(torch.randn(2, 1, 7))
     la = ff.LinearizedLaplace(torch.nn.Linear(9, 1), "regression").fit((x[:, 0], torch.zeros(8)))
-    with pytest.raises(RangeError, match="beyond the range|not finite"):
+    with pytest.raises(RangeError, match=r"not finite|beyond the range"):
         la.novelty(torch.full((1, 9), 1e200, dtype=torch.float64))
 
 
