@@ -143,6 +143,24 @@ def test_inputs_that_are_alike_tokens_and_other_shapes() -> None:
         la.novelty(torch.full((1, 9), 1e200, dtype=torch.float64))
 
 
+class Named(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def forward(self, age: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.stack([age, size], 1))
+
+
+def test_inputs_by_name_in_any_order() -> None:
+    age, size = torch.randn(30).double(), 100 + torch.randn(30).double()
+    la = ff.LinearizedLaplace(Named().double(), "regression")
+    la.fit(({"age": age, "size": size}, torch.zeros(30)))
+    found = la.novelty({"size": size, "age": age})
+    assert torch.equal(found, la.novelty({"age": age, "size": size}))
+    assert float(found.median()) < 1.0 < float(la.novelty({"age": size, "size": age}).min())
+
+
 def test_levels() -> None:
     model, shape = make("mlp")
     la = ff.LinearizedLaplace(model, "regression").fit(samples(shape, "regression"))

@@ -7,7 +7,7 @@ tangent kernel, forgets how long an input is. The factor that still knows is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +26,8 @@ _AT_ONCE = 2**24  # numbers of inputs that are held in float64 at once
 
 
 @dataclass(frozen=True, eq=False)
-class InputKernel:
-    r"""``k(x, x') = 1 + (x - m) . (x' - m) / s``, with the numbers of an input side by side.
+class Places:
+    r"""Distances of inputs: ``k(x, x') = 1 + (x - m) . (x' - m) / s``, their numbers side by side.
 
     m is the mean and s the mean of ``|x - m|^2`` over reference inputs. Integers, such as tokens,
     are names without a length and do not count.
@@ -35,13 +35,15 @@ class InputKernel:
     Attributes:
         reference: The reference inputs, one tensor (m, *features) for each real input.
         scale: s.
+        distances: Of the reference inputs from each other.
     """
 
     reference: tuple[Tensor, ...]
     scale: float
+    distances: Distances
 
-    def __call__(self, inputs: Inputs) -> tuple[Float[Tensor, " n"], Float[Tensor, "n m"]]:
-        """k(x, x) and k(x, X) of some inputs.
+    def of(self, inputs: Inputs) -> Float[Tensor, " n"]:
+        """The squared distances of some inputs.
 
         Raises:
             SettingsError: Inputs of another shape than the reference inputs.
@@ -56,7 +58,7 @@ class InputKernel:
                 f"{wanted}; the novelty compares number with number. Bring them to the same shape."
             )
         own, cross = _products(given, self.reference)
-        return 1.0 + own / self.scale, 1.0 + cross / self.scale
+        return self.distances.of(1.0 + own / self.scale, 1.0 + cross / self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +76,12 @@ class Reference:
     Attributes:
         inputs: The reference inputs.
         tangents: Distances of tangent features.
-        kernel: Of inputs, if these are real numbers.
-        places: Distances of inputs.
+        places: Distances of inputs, if these are real numbers.
     """
 
     inputs: Inputs
     tangents: Distances
-    kernel: InputKernel | None
-    places: Distances | None
+    places: Places | None
 
     def scores(self, network: Network, inputs: Inputs) -> Float[Tensor, " n"]:
         """The novelty of some inputs that fit into memory at once.
@@ -95,8 +95,8 @@ class Reference:
         own = kernel.diagonal(there)
         check_finite(own)
         found = [self.tangents.of(own, kernel(there, self.inputs))]
-        if self.kernel is not None and self.places is not None:
-            found.append(self.places.of(*self.kernel(there)))
+        if self.places is not None:
+            found.append(self.places.of(there))
         return self._together(found) / self._unit
 
     @property
@@ -118,7 +118,7 @@ class Reference:
 
     @property
     def _distances(self) -> list[Distances]:
-        return [self.tangents] if self.places is None else [self.tangents, self.places]
+        return [self.tangents, *([] if self.places is None else [self.places.distances])]
 
     @property
     def _unit(self) -> float:
@@ -152,14 +152,16 @@ def reference_of(network: Network, inputs: Inputs) -> Reference:
         )
     rounding = torch.finfo(network.dtype).eps
     tangents = distances_of(gram, _TANGENT_RIDGE, rounding)
-    real = _real(inputs)
+    return Reference(inputs, tangents, _places_of(_real(inputs)))
+
+
+def _places_of(real: tuple[Tensor, ...]) -> Places | None:
     if not any(tensor.numel() for tensor in real):
-        return Reference(inputs, tangents, None, None)
+        return None
     own, cross = _products(real, real)
-    kernel = InputKernel(real, float(own.mean()) or 1.0)  # any unit, if the inputs are all alike
+    scale = float(own.mean()) or 1.0  # any unit, if the inputs are all alike
     exact = torch.finfo(torch.float64).eps
-    places = distances_of(1.0 + cross / kernel.scale, _INPUT_RIDGE, exact)
-    return Reference(inputs, tangents, kernel, places)
+    return Places(real, scale, distances_of(1.0 + cross / scale, _INPUT_RIDGE, exact))
 
 
 def _products(
@@ -184,12 +186,15 @@ def _products(
 
 
 def _real(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The real inputs; those with names in the order of these, however they were given."""
+    if isinstance(inputs, Mapping):
+        inputs = [inputs[name] for name in sorted(inputs)]
     return tuple(tensor for tensor in tensors_of(inputs) if tensor.is_floating_point())
 
 
 def _columns(new: Tensor, known: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The numbers of both in float64, some features at a time."""
     step = max(1, _AT_ONCE // (len(new) + len(known)))
-    pairs = zip(new.flatten(1).split(step, 1), known.flatten(1).split(step, 1), strict=True)
-    for some, others in pairs:
+    flat = [tensor.reshape(len(tensor), -1).split(step, 1) for tensor in (new, known)]
+    for some, others in zip(*flat, strict=True):
         yield some.double(), others.double()
