@@ -229,8 +229,8 @@ class LinearizedLaplace:
         they are left out in turn: that of the input's tangent feature (the gradients of all its
         outputs) from what those of the training inputs combine to, and that of the input itself,
         where it holds real numbers, from theirs (Mahalanobis'). A norm makes the first forget how
-        large an input is, the second does not know the network. Both grow without bound. Neither
-        targets, noise nor prior precision count, nor does the scale of kernel or inputs.
+        large an input is; the second does not know the network, and grows without bound along every
+        ray. Neither targets, noise nor prior precision count, nor the scale of kernel or inputs.
 
         Args:
             x: As of :meth:`predict`; real inputs of the same shape as in training.
