@@ -193,8 +193,10 @@ def proteins(seed: int, folder: Path) -> Far:
     columns = torch.from_numpy(table.features), torch.from_numpy(table.target)[:, None]
     own = [column[rows[:500]] for column in columns]
 
-    def scaled(chosen: object, column: int) -> Tensor:
-        found = (columns[column][chosen] - own[column].mean(0)) / own[column].std(0)
+    def scaled(chosen: np.ndarray, column: int) -> Tensor:
+        found = (columns[column][torch.from_numpy(chosen)] - own[column].mean(0)) / own[column].std(
+            0
+        )
         return found.float()
 
     train = scaled(rows[:500], 0), scaled(rows[:500], 1)
@@ -254,7 +256,8 @@ def alarm(
         score = la.novelty(far)
         found = auroc(own, spread(far)), auroc(near, score), float((score > 1.0).double().mean())
         rows.append([*found, false])
-    return np.array(rows).T.tolist()
+    turned: list[list[float]] = np.array(rows).T.tolist()
+    return turned
 
 
 def rays() -> None:
