@@ -67,7 +67,7 @@ def test_least_squares(name) -> None:
 def test_scale_noise_and_prior_make_no_difference() -> None:
     model, shape = make("mlp")
     x, y = samples(shape, "regression", n=20)
-    new = torch.randn(5, *shape, dtype=torch.float64)
+    new = torch.randn(50, *shape, dtype=torch.float64)
     first = ff.LinearizedLaplace(model, "regression").fit((x, y)).novelty(new)
     with torch.no_grad():  # the gradients of all outputs become a thousand times as long ...
         for layer in (model[0], model[2]):
