@@ -2,7 +2,8 @@
 
 ``make bench-laplace`` prints the tables of docs/uncertainty.md. The networks are small and trained
 here: on a noisy sine over [-3, 3], on eight Gaussian features with noise, and on scikit-learn's
-digits. Rows of laplace-torch are left out where it is not installed.
+digits. Rows of laplace-torch are left out where it is not installed, those of proteins without
+``--data FOLDER``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import importlib.util
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
@@ -24,7 +28,10 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, TensorDataset
 
 import farfield as ff
+from farfield.data import load_protein, prepare, split_by_threshold, train_test_rows
 from farfield.data.digits import load_digits
+from farfield.empirical.projections import projected
+from farfield.uncertainty.network import network_of
 
 NORMS: dict[str, str | None] = {"no norm": None, "LayerNorm first": "layer"}
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -100,10 +107,10 @@ def exactness() -> None:
         print(f"| {likelihood} | {error(la.predict_outputs(new)[1], wanted):.0e} | {theirs} |")
 
 
-def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def digits(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """500 digits from 0 to 7 to learn, 400 others to test, and 8s and 9s."""
     found = load_digits()
-    order = torch.randperm(len(found.labels), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(found.labels), generator=torch.Generator().manual_seed(seed))
     x, y = torch.from_numpy(found.images)[order], torch.from_numpy(found.labels)[order]
     known = y < 8
     return x[known][:500], y[known][:500], x[known][500:900], x[~known][:300]
@@ -142,42 +149,117 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
     return float(statistic / (len(inside) * len(outside)))
 
 
-def alarms() -> None:
+@dataclass(frozen=True)
+class Far:
+    """Data to learn, others of the same law, and what is far from them.
+
+    Attributes:
+        train: Inputs and targets.
+        inside: Inputs of the same law.
+        outside: Far inputs by name.
+    """
+
+    train: tuple[Tensor, Tensor]
+    inside: Tensor
+    outside: dict[str, Tensor]
+
+
+def on_a_line(seed: int) -> Far:
+    torch.manual_seed(seed)
+    x, sides = torch.rand(100, 1) * 6 - 3, torch.rand(200, 1).sub(0.5).sign()
+    far = {f"{k:g}": 3 * k * sides * (1 + 0.1 * torch.rand(200, 1)) for k in (1.2, 3, 100, 1000)}
+    return Far((x, x.sin() + 0.1 * torch.randn(100, 1)), torch.rand(200, 1) * 6 - 3, far)
+
+
+def features(seed: int) -> Far:
+    torch.manual_seed(seed)
+    weights, x = torch.randn(8, 1), torch.randn(400, 8)
+    far = {f"{k:g}": k * torch.randn(200, 8) for k in (2, 3, 10, 1000)}
+    return Far((x, (x @ weights).sin() + 0.5 * torch.randn(400, 1)), torch.randn(400, 8), far)
+
+
+def images(seed: int) -> Far:
+    x, y, test, others = digits(seed)
+    square = test.view(-1, 8, 8)
+    far = {"8s and 9s": others}
+    far |= {f"{90 * k} degrees": torch.rot90(square, k, (1, 2)).flatten(1) for k in (1, 2)}
+    far |= {"3 times": 3 * test, "1000 times": 1000 * test}
+    return Far((x[:200], y[:200]), test, far)
+
+
+def proteins(seed: int, folder: Path) -> Far:
+    """500 proteins of a surface area below 20,000, and larger ones."""
+    table = prepare(load_protein(folder), "RMSD")
+    parts = split_by_threshold(table, "F1", 20_000.0)
+    rows, test = train_test_rows(table, parts.inside, 0.9, seed)
+    columns = torch.from_numpy(table.features), torch.from_numpy(table.target)[:, None]
+    own = [column[rows[:500]] for column in columns]
+
+    def scaled(chosen: np.ndarray, column: int) -> Tensor:
+        found = (columns[column][torch.from_numpy(chosen)] - own[column].mean(0)) / own[column].std(
+            0
+        )
+        return found.float()
+
+    train = scaled(rows[:500], 0), scaled(rows[:500], 1)
+    return Far(train, scaled(test[:300], 0), {"larger": scaled(parts.outside[:300], 0)})
+
+
+def alarms(seeds: int = 3, folder: Path | None = None) -> None:
+    """Standard deviation and novelty as alarms; a slash between the far inputs of a row."""
     print(
-        "\n| network | far inputs | std | novelty | beyond the 5 % threshold (inside) |\n"
-        "|---|---|---|---|---|"
+        "\n| network | std: AUROC | novelty: AUROC | beyond the 5 % threshold (inside) |"
+        "\n|---|---|---|---|"
     )
-    for name, norm in NORMS.items():
-        torch.manual_seed(1)
-        weights, x = torch.randn(8, 1), torch.randn(800, 8)
-        y = (x @ weights).sin() + 0.5 * torch.randn(800, 1)
-        model = trained(ff.mlp(8, [16, 16], 1, norm=norm, norm_at="first"), x, y, F.mse_loss, 1500)
-        la = ff.LinearizedLaplace(model, "regression").fit((x, y)).tune()
-        far = {
-            f"features, {factor} times as large": factor * torch.randn(200, 8)
-            for factor in (2, 10, 1000)
-        }
-        compare(la, name, torch.randn(400, 8), far)
-        x, y, test, others = digits()
-        x, y = x[:200], y[:200]
-        la = ff.LinearizedLaplace(digit_network(norm, x, y), "classification").fit((x, y)).tune()
-        turned = torch.rot90(test.view(-1, 8, 8), 1, (1, 2)).flatten(1)
-        far = {"8s and 9s": others, "digits turned by 90 degrees": turned}
-        compare(la, name, test, far | {"100 times uniform noise": 100 * torch.rand(200, 64)})
+    placed = {"no norm": None, "LayerNorm first": "first", "LayerNorm at every layer": "every"}
+    kinds: list[tuple[str, Callable[[int], Far], list[int], list[str]]] = [
+        ("a line", on_a_line, [32, 32], list(placed)[:2]),
+        ("8 features", features, [16, 16], list(placed)),
+        ("digits", images, [64, 64], list(placed)[:2]),
+    ]
+    if folder is not None:
+        kinds.append(("proteins", partial(proteins, folder=folder), [64, 64], list(placed)[:2]))
+    for kind, data, hidden, names in kinds:
+        print(f"| **{kind}: {', '.join(data(0).outside)}** | | | |")
+        for name in names:
+            for steps in (0, 800) if kind in ("a line", "8 features") else (300,):
+                found = [
+                    alarm(data(seed), hidden, placed[name], steps, seed) for seed in range(seeds)
+                ]
+                std, novelty, beyond, inside = np.mean(found, axis=0)
+                cells = [" / ".join(f"{v:.2f}" for v in row) for row in (std, novelty, beyond)]
+                trained_or_not = "trained" if steps else "not trained"
+                cells[2] += f" ({inside[0]:.2f})"
+                print(f"| {name}, {trained_or_not} | {' | '.join(cells)} |", flush=True)
 
 
-def compare(la: ff.LinearizedLaplace, name: str, inside: Tensor, far: dict[str, Tensor]) -> None:
+def alarm(
+    data: Far, hidden: list[int], placed: str | None, steps: int, seed: int
+) -> list[list[float]]:
+    """AUROC of both alarms, detections and false alarms, for each kind of far inputs."""
+    x, y = data.train
+    torch.manual_seed(seed)
+    classes = not y.is_floating_point()
+    norm = None if placed is None else "layer"
+    model = ff.mlp(
+        x.shape[1], hidden, 8 if classes else 1, norm=norm, norm_at=placed or "first"
+    ).eval()
+    trained(model, x, y, F.cross_entropy if classes else F.mse_loss, steps)
+    la = ff.LinearizedLaplace(model, "classification" if classes else "regression")
+    la.fit((x, y)).tune()
+
     def spread(x: Tensor) -> Tensor:
         return la.predict_outputs(x)[1].diagonal(dim1=1, dim2=2).mean(1)
 
-    own, threshold = la.novelty(inside), la.novelty_threshold()
-    for label, x in far.items():
-        score = la.novelty(x)
-        print(
-            f"| {name} | {label} | {auroc(spread(inside), spread(x)):.3f} | "
-            f"{auroc(own, score):.3f} | {(score > threshold).double().mean():.2f} "
-            f"({(own > threshold).double().mean():.2f}) |"
-        )
+    own, near = spread(data.inside), la.novelty(data.inside)
+    false = float((near > 1.0).double().mean())
+    rows = []
+    for far in data.outside.values():
+        score = la.novelty(far)
+        found = auroc(own, spread(far)), auroc(near, score), float((score > 1.0).double().mean())
+        rows.append([*found, false])
+    turned: list[list[float]] = np.array(rows).T.tolist()
+    return turned
 
 
 def rays() -> None:
@@ -209,12 +291,56 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def costs() -> None:
-    """Fitting and predicting on digits, one after the other in one process."""
+def convolutional() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(128, 8),
+    )  # fmt: skip
+
+
+def costs(repeats: int = 3) -> None:
+    """Fitting and predicting on digits, in turns, in one process."""
     x, y, test, _ = digits()
+    data = DataLoader(TensorDataset(x, y), batch_size=100)
+    print("\n| network | posterior | fit, s | predict 400, s |\n|---|---|---|---|")
     # Without a norm, whose parameters laplace-torch's Kronecker factors do not cover.
-    model, data = digit_network(None, x, y), DataLoader(TensorDataset(x, y), batch_size=100)
-    print("\n| posterior | fit, s | predict 400, s |\n|---|---|---|")
+    for network, model in {"MLP": ff.mlp(64, [64, 64], 8), "CNN": convolutional()}.items():
+        torch.manual_seed(0)
+        trained(model, x, y, F.cross_entropy, 300)
+        times: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(repeats):
+            for name, make in posteriors(model).items():
+                la = make()
+                fit = seconds(partial(la.fit, data))
+                with torch.no_grad():
+                    predicted = seconds(partial(predict, la, name, test))
+                times.setdefault(name, []).append((fit, predicted))
+        for name, pairs in times.items():
+            fit, predicted = map(min, zip(*pairs, strict=True))
+            print(f"| {network} | {name} | {fit:.3f} | {predicted:.3f} |", flush=True)
+
+
+def products(repeats: int = 5, number: int = 20) -> None:
+    """Features along K = 20 directions, by both ways in turns."""
+    print("\n| network | forward mode, s | backwards, s | chosen |\n|---|---|---|---|")
+    x = digits()[2]
+    for name, model in {"MLP": ff.mlp(64, [64, 64], 8), "CNN": convolutional()}.items():
+        network = network_of(model.eval(), None, None, 2 * 10**9)
+        directions = [torch.randn(number, *p.shape) for p in network.parameters]
+        named = dict(zip(network.engine.parameters, directions, strict=True))
+        times = []
+        for _ in range(repeats):
+            forwards = seconds(lambda: network._forwards(x, directions))  # noqa: B023
+            backwards = seconds(lambda: projected(network.engine.gradients(x), named))  # noqa: B023
+            times.append((forwards, backwards))
+        one, other = map(min, zip(*times, strict=True))
+        chosen = "backwards" if network.goes_backwards(x, number) else "forward mode"
+        print(f"| {name} | {one:.3f} | {other:.3f} | {chosen} |")
+
+
+def posteriors(model: nn.Module) -> dict[str, Callable[[], Any]]:
     ways: dict[str, Callable[[], Any]] = {
         "farfield, ELLA (M = 500, K = 20)": partial(
             ff.LinearizedLaplace, model, "classification", method="nystrom", inducing=500
@@ -231,12 +357,7 @@ def costs() -> None:
                 subset_of_weights=weights,
                 hessian_structure=structure,
             )
-    for name, make in ways.items():
-        la = make()
-        fit = seconds(partial(la.fit, data))
-        with torch.no_grad():
-            times = [seconds(partial(predict, la, name, test)) for _ in range(3)]
-        print(f"| {name} | {fit:.2f} | {min(times):.3f} |")
+    return ways
 
 
 def predict(la: Any, name: str, x: Tensor) -> object:
@@ -244,12 +365,15 @@ def predict(la: Any, name: str, x: Tensor) -> object:
 
 
 def main() -> None:
-    parts = {part.__name__: part for part in (exactness, ablation, rays, alarms, costs)}
+    parts = {part.__name__: part for part in (exactness, ablation, rays, alarms, products, costs)}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=list(parts), help=", ".join(parts))
+    parser.add_argument("--data", type=Path, help="a folder with the protein table, for alarms")
+    settings = parser.parse_args()
+    parts["alarms"] = partial(alarms, folder=settings.data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in parser.parse_args().tables:
+        for name in settings.tables:
             parts[name]()
 
 

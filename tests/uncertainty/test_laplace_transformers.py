@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import farfield as ff
-from farfield.errors import AccuracyWarning
+from farfield.errors import AccuracyWarning, UnsupportedOperation
 
 pytest.importorskip("transformers")
 
@@ -63,6 +63,48 @@ def test_dictionaries_with_labels() -> None:
     near = ella.fit(data).predict_outputs(inputs)[1]
     # All gradients at the training inputs: the same, but for directions lost in rounding.
     assert (near - wanted).norm() < 1e-6 * wanted.norm()
+
+
+def test_caches_beside_the_logits() -> None:
+    from transformers.models.gpt2 import GPT2Config, GPT2ForSequenceClassification
+
+    config = GPT2Config(
+        vocab_size=11,
+        n_positions=8,
+        n_embd=4,
+        n_layer=1,
+        n_head=2,
+        num_labels=3,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = GPT2ForSequenceClassification(config).double().eval()
+    data = batches(10)
+    with pytest.raises(UnsupportedOperation, match="among 'logits'"):
+        ff.LinearizedLaplace(model, "classification").fit(data)
+    la = ff.LinearizedLaplace(model, "classification", output="logits").fit(data)
+    inputs = without_labels(data)
+    posterior = la.predict_outputs(inputs)[1]
+    ella = ff.LinearizedLaplace(
+        model, "classification", method="nystrom", inducing=30, features=30, output="logits"
+    )
+    near = ella.fit(data).predict_outputs(inputs)[1]
+    # All gradients at the training inputs: the same, but for directions lost in rounding.
+    assert (near - posterior).norm() < 1e-6 * posterior.norm()
+    assert bool((la.novelty(inputs) > 0).all())
+
+
+def test_saving_in_half_precision(tmp_path) -> None:
+    pytest.importorskip("safetensors")
+    model, data = classifier().to(torch.float16), batches(10)
+    path = tmp_path / "posterior.safetensors"
+    with pytest.warns(AccuracyWarning, match="half precision"):
+        la = ff.LinearizedLaplace(model, "classification")
+    la.fit(data).save(path)
+    with pytest.warns(AccuracyWarning, match="half precision"):
+        again = ff.LinearizedLaplace.load(path, model)
+    assert torch.equal(la.predict(without_labels(data)), again.predict(without_labels(data)))
 
 
 def test_half_precision() -> None:

@@ -6,7 +6,7 @@ import torch
 from small_networks import make, samples
 
 import farfield as ff
-from farfield.errors import SettingsError
+from farfield.errors import RangeError, SettingsError
 
 
 def features(model, x) -> torch.Tensor:
@@ -24,28 +24,42 @@ def distance(target: torch.Tensor, others: torch.Tensor, ridge: float) -> float:
     return float((goal[:, None] - system @ best).square().sum())
 
 
+def squared(known: torch.Tensor, new: torch.Tensor, ridge: float) -> tuple[list[float], ...]:
+    """Those of each known feature from the others, and of new ones, in units of a quantile."""
+    price = ridge * float(known.square().sum(1).mean())
+    others = [torch.cat([known[:i], known[i + 1 :]]) for i in range(len(known))]
+    left_out = [distance(one, rest, price) for one, rest in zip(known, others, strict=True)]
+    unit = sorted(left_out)[int(0.95 * (len(known) + 1))]
+    return [d / unit for d in left_out], [distance(one, known, price) / unit for one in new]
+
+
 @pytest.mark.parametrize("name", ["mlp", "layer norm", "attention"])
 def test_least_squares(name) -> None:
     model, shape = make(name)
-    x, y = samples(shape, "classification", n=12)
-    new = 3 * torch.randn(3, *shape, dtype=torch.float64)
+    n = 24
+    x, y = samples(shape, "classification", n=n)
+    new = 3 * torch.randn(5, *shape, dtype=torch.float64)
+    new[0] = 1e4 * x[0]
     la = ff.LinearizedLaplace(model, "classification").fit((x, y))
-    known, there = features(model, x), features(model, new)
-    squares = known.square().sum(1)
-    ridge = 1e-4 * float(squares.mean())
-    left_out = []
-    for i in range(12):
-        others = torch.cat([known[:i], known[i + 1 :]])
-        left_out.append(distance(known[i], others, ridge) / float(squares[i]))
-    typical = torch.tensor(left_out).median()
-    length = there.square().sum(1).clamp(max=squares.max())
-    wanted = torch.tensor([distance(one, known, ridge) for one in there]) / length / typical
-    # Single precision of the list of numbers above.
-    torch.testing.assert_close(la.novelty(new), wanted, rtol=1e-5, atol=1e-6, check_dtype=False)
-    above = torch.tensor(left_out) / typical
-    assert bool((la.novelty(x) < above).all())  # each is among those it is compared with
-    assert la.novelty_threshold(0.5) == pytest.approx(sorted(above.tolist())[6], rel=1e-5)
-    assert la.novelty_threshold(0.001) == pytest.approx(float(above.max()), rel=1e-5)
+    tangents = squared(features(model, x), features(model, new), 1e-2)
+    mean = x.mean(0)
+    size = (x - mean).square().flatten(1).sum(1).mean().sqrt()
+    places = [
+        torch.cat([torch.ones(len(z), 1).double(), ((z - mean) / size).flatten(1)], 1)
+        for z in (x, new)
+    ]
+    inputs = squared(*places, 1.0)
+    left_out, there = (
+        torch.tensor([max(pair) ** 0.5 for pair in zip(first, second, strict=True)])
+        for first, second in zip(tangents, inputs, strict=True)
+    )
+    unit = left_out.sort().values[int(0.95 * (n + 1))]
+    # Single precision of the lists above.
+    torch.testing.assert_close(la.novelty(new), there / unit, rtol=1e-5, atol=0, check_dtype=False)
+    for level, place in ((0.5, 12), (0.05, 23), (0.001, 23)):
+        wanted = float(left_out.sort().values[place] / unit)
+        assert la.novelty_threshold(level) == pytest.approx(wanted, rel=1e-5)
+    assert la.novelty_threshold() == 1.0
     ella = ff.LinearizedLaplace(model, "classification", method="nystrom", inducing=100)
     torch.testing.assert_close(ella.fit((x, y)).novelty(new), la.novelty(new))
 
@@ -53,7 +67,7 @@ def test_least_squares(name) -> None:
 def test_scale_noise_and_prior_make_no_difference() -> None:
     model, shape = make("mlp")
     x, y = samples(shape, "regression", n=20)
-    new = torch.randn(5, *shape, dtype=torch.float64)
+    new = torch.randn(50, *shape, dtype=torch.float64)
     first = ff.LinearizedLaplace(model, "regression").fit((x, y)).novelty(new)
     with torch.no_grad():  # the gradients of all outputs become a thousand times as long ...
         for layer in (model[0], model[2]):
@@ -75,26 +89,76 @@ class Times(torch.nn.Module):
         return self.factor * x
 
 
-@pytest.mark.parametrize(("norm", "share"), [(None, 0.95), ("layer", 0.5)])
-def test_far_inputs_raise_the_alarm_with_and_without_a_norm(norm, share) -> None:
-    """Behind a norm not in every network: some of them have a few samples that are as new."""
-    far = torch.tensor([[-1e6], [-1e3], [1e3], [1e6]], dtype=torch.float64)
+@pytest.mark.parametrize("norm", [None, "layer"])
+def test_far_inputs_raise_the_alarm_with_and_without_a_norm(norm) -> None:
     alarms, false_alarms = [], []
-    for seed in range(8):
-        torch.manual_seed(seed)
-        model = ff.mlp(1, [32, 32], 1, norm=norm, norm_at="first").double()
-        x = torch.rand(60, 1, dtype=torch.float64) * 6 - 3
-        y = x.sin() + 0.1 * torch.randn_like(x)
-        la = ff.LinearizedLaplace(model, "regression", noise_var=0.01).fit((x, y))
-        std = la.predict(far).std[:, 0]
-        growth = float(std[3] / std[2])
-        assert growth == pytest.approx(1000 if norm is None else 1, rel=0.2)
-        threshold = la.novelty_threshold(0.05)
-        alarms.append((la.novelty(far) > threshold).double().mean())
-        inside = la.novelty(torch.rand(100, 1, dtype=torch.float64) * 5 - 2.5)
-        false_alarms.append((inside > threshold).double().mean())
-    assert torch.stack(alarms).mean() > share
-    assert torch.stack(false_alarms).mean() < 0.15
+    for seed in range(3):
+        model = ff.mlp(8, [16], 1, norm=norm, norm_at="first")
+        x = torch.randn(150, 8)
+        la = ff.LinearizedLaplace(model, "regression").fit((x, x.sum(1).sin()))
+        far = la.novelty(torch.logspace(1, 15, 40)[:, None] * torch.randn(40, 8))
+        assert far.isfinite().all()
+        alarms.append(bool((far > 1.0).all()))
+        turned = la.novelty(-(10.0 ** (6 + seed)) * x[:5]) / la.novelty(-1e5 * x[:5])
+        torch.testing.assert_close(
+            turned, torch.full((5,), 10.0 ** (seed + 1)).double(), rtol=1e-2, atol=0
+        )
+        false_alarms.append((la.novelty(torch.randn(200, 8)) > 1.0).double().mean())
+    assert all(alarms)
+    # 5 % of 600 with a standard deviation of 1 %, and as much again for the quantiles of 150.
+    assert torch.stack(false_alarms).mean() < 0.12
+
+
+def test_units_of_the_inputs_make_no_difference() -> None:
+    x, new = torch.randn(30, 3).double(), 2 * torch.randn(6, 3).double()
+    found = []
+    for unit in (1.0, 1e-9, 1e9):
+        model = torch.nn.Linear(3, 1).double()
+        model.weight.requires_grad_(False)  # the tangent feature is 1 for every input
+        la = ff.LinearizedLaplace(model, "regression").fit((unit * x, x[:, 0]))
+        found.append(la.novelty(unit * new))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
+def test_inputs_that_are_alike_tokens_and_other_shapes() -> None:
+    alike = torch.full((6, 3), 2.0)
+    la = ff.LinearizedLaplace(torch.nn.Linear(3, 1), "regression").fit((alike, torch.zeros(6)))
+    assert float(la.novelty(alike)[0]) <= 1.0 < float(la.novelty(-alike)[0])
+    tokens = torch.randint(5, (60, 1)) + torch.arange(4)
+    table = torch.nn.Sequential(
+        torch.nn.Embedding(20, 3), torch.nn.Flatten(), torch.nn.Linear(12, 1)
+    )
+    la = ff.LinearizedLaplace(table, "regression").fit((tokens, torch.zeros(60)))
+    assert float(la.novelty(torch.tensor([[15, 16, 17, 18]]))[0]) > 1.0  # never read in training
+    pooled = torch.nn.Sequential(
+        torch.nn.Conv1d(1, 2, 3), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()
+    )
+    x = torch.randn(8, 1, 9)
+    la = ff.LinearizedLaplace(pooled, "regression").fit((x, torch.zeros(8, 2)))
+    with pytest.raises(SettingsError, match=r"\[\(1, 7\)\] for each .* \[\(1, 9\)\]"):
+        la.novelty(torch.randn(2, 1, 7))
+    la = ff.LinearizedLaplace(torch.nn.Linear(9, 1), "regression").fit((x[:, 0], torch.zeros(8)))
+    with pytest.raises(RangeError, match=r"not finite|beyond the range"):
+        la.novelty(torch.full((1, 9), 1e200, dtype=torch.float64))
+
+
+class Named(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def forward(self, age: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.stack([age, size], 1))
+
+
+def test_inputs_by_name_in_any_order() -> None:
+    age, size = torch.randn(30).double(), 100 + torch.randn(30).double()
+    la = ff.LinearizedLaplace(Named().double(), "regression")
+    la.fit(({"age": age, "size": size}, torch.zeros(30)))
+    found = la.novelty({"size": size, "age": age})
+    assert torch.equal(found, la.novelty({"age": age, "size": size}))
+    assert float(found.median()) < 1.0 < float(la.novelty({"age": size, "size": age}).min())
 
 
 def test_levels() -> None:

@@ -25,8 +25,7 @@ def test_directions_and_features(name) -> None:
     x, y = samples(shape, "classification", n=12)
     la = ella(model, inducing=8, features=5).fit((x, y))
     subspace = la.posterior.subspace
-    directions = torch.stack([torch.cat([part.flatten() for part in d]) for d in
-                              subspace.directions])  # fmt: skip
+    directions = torch.cat([stack.flatten(1) for stack in subspace.directions], 1)
     # Orthonormal up to the rounding of eigenvectors over the smallest eigenvalue kept.
     assert error(directions @ directions.T, torch.eye(5, dtype=torch.float64)) < 1e-8
     own = dense.all_gradients(model, subspace.inducing)
@@ -46,8 +45,7 @@ def test_posterior_is_that_of_the_directions() -> None:
         x, y = samples(shape, likelihood, n=30)
         la = ella(model, likelihood, noise_var=noise, prior_precision=0.4, inducing=20, features=7)
         la.fit((x, y))
-        d = torch.stack([torch.cat([p.flatten() for p in part]) for part in
-                         la.posterior.subspace.directions])  # fmt: skip
+        d = torch.cat([stack.flatten(1) for stack in la.posterior.subspace.directions], 1)
         phi = dense.all_gradients(model, x) @ d.T
         curvature = dense.hessians(dense.run(model, x), likelihood, noise)
         precision = torch.einsum("iap,iab,ibq->pq", phi, curvature, phi)

@@ -23,14 +23,14 @@ def around(la, value) -> list[float]:
     p, s = la.prior_precision, la.noise_var
     found = []
     for factor, other in ((1.2, 1.0), (0.8, 1.0), (1.0, 1.2), (1.0, 0.8)):
-        moved = other != 1.0 and la._likelihood.name == "classification"
+        moved = other != 1.0 and la._settings.likelihood == "classification"
         allowed = all(1e-10 <= value <= 1e12 for value in (p * factor, s * other))
         if allowed and not moved:
             la.prior_precision, la.noise_var = p * factor, s * other
-            la._fitted = la.posterior.with_ridge(la.prior_precision * la.noise_var)
+            la._fit = la._fit.with_ridge(la.prior_precision * la.noise_var)
             found.append(value(la))
     la.prior_precision, la.noise_var = p, s
-    la._fitted = la.posterior.with_ridge(p * s)
+    la._fit = la._fit.with_ridge(p * s)
     return found
 
 
@@ -72,8 +72,8 @@ def test_nothing_is_lost_on_the_way_through_a_large_precision() -> None:
     x, y = samples(shape, "regression", n=20)
     la = ff.LinearizedLaplace(model, "regression").fit((x, y))
     before = la.predict(x).std
-    huge = la.posterior.with_ridge(1e24)
-    la._fitted = huge.with_ridge(1.0)
+    huge = la._fit.with_ridge(1e24)
+    la._fit = huge.with_ridge(1.0)
     torch.testing.assert_close(la.predict(x).std, before, rtol=1e-12, atol=0.0)
 
 

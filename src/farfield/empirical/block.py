@@ -137,14 +137,20 @@ class Block:
         return combined(parts)
 
     @torch.no_grad()
-    def leaf_gradients(self, name: str) -> Tensor:
-        """The same written out, (n, directions, entries), in the order of the parameter."""
+    def leaf_factors(self, name: str) -> list[Factor]:
+        """The gradients of each use of a parameter, in the order of its entries."""
         parts = []
         for use in self.plan.fast[name]:
             factor = self.of_use(use)
             if factor is None:
                 raise AssertionError("the rules know this parameter")
-            parts.append(self._at_leaf(factor, use, name).dense())
+            parts.append(self._at_leaf(factor, use, name))
+        return parts
+
+    @torch.no_grad()
+    def leaf_gradients(self, name: str) -> Tensor:
+        """Their sum written out, (n, directions, entries)."""
+        parts = [factor.dense() for factor in self.leaf_factors(name)]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     @torch.no_grad()

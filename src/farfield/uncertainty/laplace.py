@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +16,14 @@ from farfield.empirical.inputs import Inputs
 from farfield.empirical.memory import parse_memory
 from farfield.empirical.outputs import OutputChoice
 from farfield.errors import DataError, SettingsError
-from farfield.uncertainty import links, saving
-from farfield.uncertainty.evidence import Evidence
-from farfield.uncertainty.exact import ExactPosterior, fit_exact
-from farfield.uncertainty.likelihood import likelihood_of, probit_logits
+from farfield.uncertainty import links, prediction, saving
+from farfield.uncertainty.fitting import Fit, Posterior, Progress, fit_posterior
 from farfield.uncertainty.network import fingerprint_of, network_of
 from farfield.uncertainty.novelty import Reference, reference_of
-from farfield.uncertainty.nystrom import (
-    NystromPosterior,
-    NystromSettings,
-    check_counts,
-    fit_nystrom,
-)
+from farfield.uncertainty.prediction import LaplacePrediction, Law
 from farfield.uncertainty.samples import Labelled, inputs_of, samples_of
-from farfield.uncertainty.spread import Spread
-from farfield.uncertainty.tuning import validated
-
-Posterior = ExactPosterior | NystromPosterior
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class LaplacePrediction:
-    """Predictions of a regression.
-
-    Attributes:
-        mean: Outputs of the network, (n, o).
-        std: Standard deviation of each output, without the noise of observations, (n, o).
-        noise_std: Standard deviation of that noise.
-    """
-
-    mean: Float[Tensor, "n o"]
-    std: Float[Tensor, "n o"]
-    noise_std: float
-
-    @property
-    def total_std(self) -> Float[Tensor, "n o"]:
-        """Of an observation: output and noise together."""
-        return (self.std.square() + self.noise_std**2).sqrt()
+from farfield.uncertainty.settings import LaplaceSettings
+from farfield.uncertainty.tuning import tuned
 
 
 class LinearizedLaplace:
@@ -126,28 +95,21 @@ class LinearizedLaplace:
         dtype: torch.dtype | None = None,
         output: OutputChoice = None,
     ) -> None:
-        self._likelihood = likelihood_of(likelihood)
-        if method not in ("exact", "nystrom"):
-            raise SettingsError(f"method is {method!r}; choose 'exact' or 'nystrom'.")
-        for name, value in (("prior_precision", prior_precision), ("noise_var", noise_var)):
-            if not 0.0 < value < math.inf:
-                raise SettingsError(f"{name} is {value}; it must be positive and finite.")
-        if likelihood == "classification" and noise_var != 1.0:
-            raise SettingsError(
-                f"noise_var is {noise_var}, but classes have no noise of their own; leave it out."
-            )
-        check_counts(inducing=inducing, features=features)
-        self.method = method
+        self._settings = LaplaceSettings(likelihood, method, inducing, features, seed)
+        self._settings.check_variances(prior_precision, noise_var)
         self.prior_precision = float(prior_precision)
         self.noise_var = float(noise_var)
-        self._inducing, self._features, self._seed = inducing, features, seed
         if dtype is None and method == "exact":
             dtype = torch.float64
         budget = parse_memory("2GB" if memory is None else memory)
         self._network = network_of(model, dtype, output, budget)
-        self._fitted: Posterior | None = None
-        self._loss, self._numbers = 0.0, 0
+        self._fit: Fit | None = None
         self._reference: Reference | None = None
+
+    @property
+    def method(self) -> str:
+        """``"exact"`` or ``"nystrom"``."""
+        return self._settings.method
 
     @torch.inference_mode(False)
     def fit(
@@ -180,31 +142,15 @@ class LinearizedLaplace:
             RangeError: Derivatives that are not finite.
             SingularKernelError: ``prior_precision * noise_var`` is lost in rounding.
         """
-        network, likelihood = self._network, self._likelihood
-        check_counts(search=search)
+        network = self._network
         network.check()
-        samples = samples_of(data, network.device)
-        generator = torch.Generator().manual_seed(self._seed)
-        if self.method == "exact":
-            if validation is not None:
-                raise SettingsError(
-                    "validation= chooses how much of the data counts, which is for "
-                    "method='nystrom'; for the exact posterior call "
-                    "tune(by='validation', validation=...)."
-                )
-            found: tuple[Posterior, float, int] = fit_exact(
-                network, likelihood, samples, self._ridge, progress
-            )
-        else:
-            held_out = None
-            if validation is not None:
-                held_out = samples_of(validation, network.device, "The validation data")
-            settings = NystromSettings(
-                self._inducing, self._features, search, self.prior_precision, self.noise_var
-            )
-            mixed = samples.shuffled(generator)
-            found = fit_nystrom(network, likelihood, mixed, held_out, settings, generator, progress)
-        self._fitted, self._loss, self._numbers = found
+        samples, held_out = samples_of(data, network.device), None
+        if validation is not None:
+            held_out = samples_of(validation, network.device, "The validation data")
+        variances = self.prior_precision, self.noise_var
+        self._fit = fit_posterior(
+            network, self._settings, samples, held_out, variances, search, progress
+        )
         self._reference = None
         return self
 
@@ -215,9 +161,13 @@ class LinearizedLaplace:
         Raises:
             SettingsError: Nothing has been fitted.
         """
-        if self._fitted is None:
+        return self._fitted.posterior
+
+    @property
+    def _fitted(self) -> Fit:
+        if self._fit is None:
             raise SettingsError("Nothing has been fitted yet; call fit((x, y)) first.")
-        return self._fitted
+        return self._fit
 
     def predict(
         self,
@@ -247,19 +197,11 @@ class LinearizedLaplace:
             AccuracyWarning: Variances of which rounding leaves no digit.
         """
         links.check_link(link, samples)
-        if self._likelihood.name == "regression":
-            pairs = [(mean, spread.variances.sqrt()) for mean, spread in self._spreads(x)]
-            mean, std = (torch.cat(column) for column in zip(*pairs, strict=True))
-            return LaplacePrediction(mean, std, math.sqrt(self.noise_var))
+        if self._settings.likelihood == "regression":
+            return prediction.of_numbers(self._laws(x), self.noise_var)
         if generator is None:
-            generator = torch.Generator().manual_seed(self._seed)
-        parts = []
-        for mean, spread in self._spreads(x):
-            if link == "probit":
-                parts.append(probit_logits(mean, spread.variances).softmax(1))
-            else:
-                parts.append(links.monte_carlo(mean, spread.root, samples, generator))
-        return torch.cat(parts)
+            generator = torch.Generator().manual_seed(self._settings.seed)
+        return prediction.of_classes(self._laws(x), link, samples, generator)
 
     def predict_outputs(
         self, x: Inputs | DataLoader[Any]
@@ -276,29 +218,35 @@ class LinearizedLaplace:
         Raises:
             SettingsError: As :meth:`predict`.
         """
-        pairs = [(mean, spread.covariance) for mean, spread in self._spreads(x)]
+        pairs = [(mean, spread.covariance) for mean, spread in self._laws(x)]
         means, covariances = zip(*pairs, strict=True)
         return torch.cat(means), torch.cat(covariances)
 
     def novelty(self, x: Inputs | DataLoader[Any]) -> Float[Tensor, " n"]:
-        """How far inputs are from the training data in the eyes of the network.
+        """How far inputs are from the training data: more than 1 is an alarm.
 
-        The share of an input's tangent feature (the gradients of all its outputs) that no
-        combination of the training inputs' features explains, over the median of this share when
-        each training input is left out in turn: 1 is a typical training input. Features longer than
-        any in training count with their length. Neither targets, noise nor prior precision count,
-        nor does the scale of the kernel, so that the score is an alarm even where a norm bounds the
-        standard deviation. Compare it with :meth:`novelty_threshold`.
+        The larger of two distances, each in units of what 5 % of the training inputs exceed when
+        they are left out in turn: that of the input's tangent feature (the gradients of all its
+        outputs) from what those of the training inputs combine to, and that of the input itself,
+        where it holds real numbers, from theirs (Mahalanobis'). A norm makes the first forget how
+        large an input is; the second does not know the network, and grows without bound along every
+        ray. Neither targets, noise nor prior precision count, nor the scale of kernel or inputs.
 
         Args:
-            x: As of :meth:`predict`.
+            x: As of :meth:`predict`; real inputs of the same shape as in training.
 
         Returns:
-            The scores in float64. For ``"nystrom"`` the training inputs are the inducing ones.
+            The distances in float64; about one in twenty new inputs of the law of the training
+            data has more than 1 (other levels: :meth:`novelty_threshold`). For ``"nystrom"`` the
+            training inputs are the inducing ones.
 
         Raises:
-            SettingsError: As :meth:`predict`.
-            RangeError: The gradients of most training inputs are zero.
+            SettingsError: As :meth:`predict`, or inputs of another shape.
+            RangeError: The gradients of most training inputs are zero, or numbers too large.
+
+        Source: Rasmussen and Williams (2006), equations 2.26 and 5.12, for both; Lee et al., "A
+        Simple Unified Framework for Detecting Out-of-Distribution Samples" (2018), for
+        Mahalanobis' distance as an alarm.
         """
         reference = self._compared()
         parts = [
@@ -346,7 +294,8 @@ class LinearizedLaplace:
 
         Source: MacKay (1992); Immer et al. (2021), equation 5.
         """
-        return self._evidence().at(self.prior_precision, self.noise_var)
+        evidence = self._fitted.evidence(self._network, self._settings)
+        return evidence.at(self.prior_precision, self.noise_var)
 
     def tune(
         self,
@@ -369,23 +318,10 @@ class LinearizedLaplace:
             SettingsError: Nothing has been fitted, another word, or validation data that are
                 missing or not needed.
         """
-        given = "None" if validation is None else "given"
-        if (by, given) not in (("marginal_likelihood", "None"), ("validation", "given")):
-            raise SettingsError(
-                f"by is {by!r} and validation is {given}; choose by='marginal_likelihood', or "
-                "by='validation' with validation=(x, y)."
-            )
-        noise = noise and self._likelihood.name == "regression"
         start = self.prior_precision, self.noise_var
-        if validation is None:
-            best = self._evidence().best(start, noise)
-        else:
-            held_out = samples_of(validation, self._network.device, "The validation data")
-            best = validated(self._network, self._likelihood, self.posterior, held_out).best(
-                start, noise
-            )
+        best = tuned(self._network, self._settings, self._fitted, by, validation, start, noise)
         self.prior_precision, self.noise_var = best
-        self._fitted = self.posterior.with_ridge(self._ridge)
+        self._fit = self._fitted.with_ridge(self.prior_precision * self.noise_var)
         return self
 
     def save(self, path: str | Path) -> None:
@@ -401,20 +337,18 @@ class LinearizedLaplace:
             MissingExtraError: The library safetensors is not installed.
             OutputError: The file cannot be written.
         """
-        header = {name: getattr(self, name) for name in ("method", "prior_precision", "noise_var")}
-        header |= {
-            "likelihood": self._likelihood.name,
-            "inducing": self._inducing,
-            "features": self._features,
-            "seed": self._seed,
+        fit = self._fitted
+        self._network.check()
+        header = asdict(self._settings) | {
+            "prior_precision": self.prior_precision,
+            "noise_var": self.noise_var,
             "dtype": str(self._network.dtype).removeprefix("torch."),
             "output": self._network.output,
             "model": self._network.fingerprint(),
-            "loss": self._loss,
-            "numbers": self._numbers,
+            "loss": fit.loss,
+            "numbers": fit.numbers,
         }
-        self._network.check()
-        saving.write(Path(path), header, self.posterior)
+        saving.write(Path(path), header, fit.posterior)
 
     @classmethod
     def load(
@@ -449,31 +383,17 @@ class LinearizedLaplace:
             memory=memory,
             dtype=getattr(torch, header["dtype"]),
         )
-        loaded._fitted = saving.read(Path(path), loaded._network.device)[1]
-        loaded._loss, loaded._numbers = header["loss"], header["numbers"]
+        posterior = saving.read(Path(path), loaded._network.device)[1]
+        loaded._fit = Fit(posterior, header["loss"], header["numbers"])
         return loaded
 
-    @property
-    def _ridge(self) -> float:
-        return self.prior_precision * self.noise_var
-
-    def _evidence(self) -> Evidence:
-        return Evidence(
-            self._likelihood,
-            self._loss,
-            self._numbers,
-            self._network.squared_norm(),
-            self.posterior.eigenvalues,
-        )
-
-    def _spreads(self, x: Inputs | DataLoader[Any]) -> Iterator[tuple[Tensor, Spread]]:
+    def _laws(self, x: Inputs | DataLoader[Any]) -> Iterator[Law]:
         """Means and covariances, block by block."""
         posterior, network = self.posterior, self._network
         network.check()
         for inputs in self._blocks(x, lambda few: posterior.side(network, few)):
             spread = posterior.spread(network, inputs, self.prior_precision, self.noise_var)
-            mean = network(inputs).double()
-            yield mean, spread
+            yield network(inputs).double(), spread
 
     def _blocks(
         self, x: Inputs | DataLoader[Any], side: Callable[[Inputs], int]

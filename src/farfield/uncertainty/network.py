@@ -17,6 +17,7 @@ from farfield.empirical.inputs import Inputs, mapped, rows_of, tensors_of
 from farfield.empirical.kernel import EmpiricalNTK, empirical_ntk, engine_of
 from farfield.empirical.memory import Need, block_side
 from farfield.empirical.outputs import HALF, OutputChoice, flattened
+from farfield.empirical.projections import backwards_pays, projected
 from farfield.empirical.tangents import moved
 from farfield.errors import AccuracyWarning, RangeError, SettingsError, UnsupportedOperation
 
@@ -44,6 +45,7 @@ class Network:
     budget: int
     engine: Engine = field(repr=False)
     _versions: tuple[int, ...] = field(repr=False)
+    _backwards: dict[object, bool] = field(default_factory=dict, repr=False)
 
     def __call__(self, inputs: Inputs) -> Tensor:
         """The outputs of every sample, (n, o)."""
@@ -81,42 +83,68 @@ class Network:
         """
         few = self.prepared(rows_of(inputs, slice(0, 4)))
         need = self.engine.size(few).need
-        return block_side(Need(need.graph + 8 * numbers, 0, 0, 0), self.budget, _LONGEST)
+        each = Need(need.graph + 8 * numbers, need.signals, need.values, 0)
+        return block_side(each, self.budget, _LONGEST)
 
     def outputs(self, inputs: Inputs) -> int:
         """How many outputs the model has for samples like these."""
         return self.engine.size(self.prepared(rows_of(inputs, slice(0, 4)))).outputs
 
-    @full_precision()
-    def along(self, inputs: Inputs, directions: Sequence[Sequence[Tensor]]) -> Tensor:
+    def along(self, inputs: Inputs, directions: Sequence[Tensor]) -> Tensor:
         """The derivatives of the outputs along directions of the parameters.
+
+        By a backward pass for each output or a forward-mode product for each direction, whichever
+        takes fewer operations.
 
         Args:
             inputs: Samples that fit into memory at once.
-            directions: Of each direction one tensor for each parameter.
+            directions: For each parameter all directions, (K, *shape of the parameter).
 
         Returns:
-            J d for each direction d, (n, o, directions).
+            J d for each direction d, (n, o, K).
 
         Raises:
             RangeError: A derivative is not finite.
             UnsupportedOperation: An operation has neither forward-mode nor second derivatives.
         """
         there = self.prepared(inputs)
+        if self.goes_backwards(there, len(directions[0])):
+            named = dict(zip(self.engine.parameters, directions, strict=True))
+            found = projected(self.engine.gradients(there), named)
+        else:
+            found = self._forwards(there, directions)
+        check_finite(found)
+        return found
 
+    def goes_backwards(self, inputs: Inputs, number: int) -> bool:
+        """Whether derivatives along so many directions take fewer operations backwards.
+
+        Args:
+            inputs: Some samples.
+            number: K.
+        """
+        few = self.prepared(rows_of(inputs, slice(0, 4)))
+        kind = number, *((tensor.shape[1:], tensor.dtype) for tensor in tensors_of(few))
+        if kind not in self._backwards:
+            self._backwards[kind] = backwards_pays(self.engine.gradients(few), number)
+        return self._backwards[kind]
+
+    @full_precision()
+    def _forwards(self, inputs: Inputs, directions: Sequence[Tensor]) -> Tensor:
         def run(values: Sequence[Tensor]) -> Tensor:
-            return self.forward(there, list(zip(self.parameters, values, strict=True)))
+            return self.forward(inputs, list(zip(self.parameters, values, strict=True)))
 
         try:
-            columns = [moved(run, self.parameters, direction).detach() for direction in directions]
+            columns = [
+                moved(run, self.parameters, direction).detach()
+                for direction in zip(*directions, strict=True)
+            ]
         except NotImplementedError as error:
             raise UnsupportedOperation(
                 "An operation of the model has neither forward-mode nor second derivatives "
                 f"({str(error).splitlines()[0]}); use method='exact', which needs neither."
             ) from error
-        found = torch.stack(columns, 2)
-        check_finite(found)
-        return found
+        return torch.stack(columns, 2)
 
     def squared_norm(self) -> float:
         """Of the uncertain parameters."""

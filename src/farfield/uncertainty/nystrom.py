@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.empirical.inputs import Inputs, rows_of
-from farfield.errors import SettingsError
 from farfield.uncertainty.likelihood import Likelihood
 from farfield.uncertainty.network import Network
 from farfield.uncertainty.samples import Samples
@@ -204,7 +203,7 @@ def _look(network: Network, likelihood: Likelihood, samples: Samples) -> tuple[i
 
 
 def _empty(network: Network, subspace: Subspace, samples: int) -> NystromPosterior:
-    side = len(subspace.directions)
+    side = len(subspace.directions[0])
     zeros = torch.zeros(side, side, dtype=torch.float64, device=network.device)
     return NystromPosterior(subspace, zeros, zeros, 0, samples)
 
@@ -272,14 +271,3 @@ def _curvature(
     roots = likelihood.roots(mean)
     flat = (phi if roots is None else roots.mT @ phi).flatten(0, 1)
     return flat.mT @ flat, likelihood.loss(mean, likelihood.targets(y, mean.shape[1]))
-
-
-def check_counts(**counts: int) -> None:
-    """Refuse numbers below 1.
-
-    Raises:
-        SettingsError: One is.
-    """
-    for name, value in counts.items():
-        if value < 1:
-            raise SettingsError(f"{name} is {value}; it must be at least 1.")

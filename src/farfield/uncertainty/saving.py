@@ -17,12 +17,12 @@ from farfield.empirical.inputs import Inputs, mapped, tensors_of
 from farfield.errors import DataError, MissingExtraError
 from farfield.regression.solve import Factor
 from farfield.uncertainty.exact import ExactPosterior
+from farfield.uncertainty.fitting import Posterior
 from farfield.uncertainty.nystrom import NystromPosterior, Stop
 from farfield.uncertainty.subspace import Subspace
 
 _HEADER = "farfield.LinearizedLaplace"
 _FORMAT = 1
-Posterior = ExactPosterior | NystromPosterior
 Header = dict[str, Any]
 
 
@@ -129,8 +129,8 @@ def _packed(posterior: Posterior) -> tuple[Header, dict[str, Tensor]]:
         }
         return own, tensors | _columns(posterior.train)
     subspace = posterior.subspace
-    columns = zip(*subspace.directions, strict=True)
-    tensors = {f"direction {place}": torch.stack(parts) for place, parts in enumerate(columns)}
+    stacks = enumerate(subspace.directions)
+    tensors = {f"direction {place}": stack for place, stack in stacks}
     tensors |= {"gram": posterior.gram, "everything": posterior.everything.clone()}
     tensors |= {"chosen": subspace.chosen, "values": subspace.values}
     header: Header = {
@@ -151,8 +151,8 @@ def _unpacked(own: Header, tensors: Mapping[str, Tensor], device: torch.device) 
         factor = Factor(tensors["packed"].numpy().T, diagonal + ridge, ridge)
         roots = here["roots"].cpu() if "roots" in here else None
         return ExactPosterior(inputs, roots, factor, diagonal, own["rounding"])
-    stacks = [here[name] for name in sorted(here, key=_place) if name.startswith("direction ")]
-    directions = tuple(zip(*(stack.unbind(0) for stack in stacks), strict=True))
+    names = sorted((name for name in here if name.startswith("direction ")), key=_place)
+    directions = tuple(here[name] for name in names)
     subspace = Subspace(directions, inputs, here["chosen"], here["values"])
     search = tuple(Stop(**stop) for stop in own["search"])
     return NystromPosterior(
@@ -161,7 +161,7 @@ def _unpacked(own: Header, tensors: Mapping[str, Tensor], device: torch.device) 
 
 
 def _place(name: str) -> int:
-    return int(name.removeprefix("direction ")) if name.startswith("direction ") else -1
+    return int(name.removeprefix("direction "))
 
 
 def _names(inputs: Inputs) -> list[str] | int | None:

@@ -24,7 +24,7 @@ class Subspace:
     directions are ``V = J_S' U_K diag(values_K)^{-1/2}``, those in which the gradients are longest.
 
     Attributes:
-        directions: Of each one tensor for each parameter.
+        directions: For each parameter all directions, (K, *shape of the parameter).
         inducing: The inputs of the gradients.
         chosen: The output of each gradient.
         values: All M eigenvalues, largest first.
@@ -33,7 +33,7 @@ class Subspace:
     Learning" (2022), section 3.
     """
 
-    directions: tuple[tuple[Tensor, ...], ...]
+    directions: tuple[Tensor, ...]
     inducing: Inputs
     chosen: Int[Tensor, " m"]
     values: Tensor
@@ -131,20 +131,20 @@ def find_subspace(network: Network, inducing: Inputs, chosen: Tensor, features: 
 @full_precision()
 def _combined(
     network: Network, points: Inputs, which: Tensor, weights: Tensor
-) -> tuple[tuple[Tensor, ...], ...]:
+) -> tuple[Tensor, ...]:
     """``J_S' weights``: one backward pass over the inducing samples for each direction."""
     parameters = network.parameters
-    total = [[torch.zeros_like(p) for p in parameters] for _ in range(weights.shape[1])]
+    total = tuple(p.new_zeros(weights.shape[1], *p.shape) for p in parameters)
     side, n = network.side(points, network.outputs(points)), count(points)
     for start in range(0, n, side):
         rows = slice(start, start + side)
         outputs = network.forward(rows_of(points, rows))
         own = outputs.gather(1, which[rows].unsqueeze(1)).squeeze(1)
-        for sums, column in zip(total, weights[rows].unbind(1), strict=True):
+        for place, column in enumerate(weights[rows].unbind(1)):
             gradients = torch.autograd.grad(
                 [own], parameters, [column], retain_graph=True, allow_unused=True
             )
-            for sum_, gradient in zip(sums, gradients, strict=True):
+            for sums, gradient in zip(total, gradients, strict=True):
                 if gradient is not None:
-                    sum_ += gradient
-    return tuple(map(tuple, total))
+                    sums[place] += gradient
+    return total

@@ -1,4 +1,4 @@
-"""The prior precision and noise that predict held-out data best."""
+"""The prior precision and noise that suit the training data or predict held-out data best."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from farfield.empirical.inputs import Inputs
 from farfield.errors import SettingsError
 from farfield.uncertainty.evidence import minimised
-from farfield.uncertainty.exact import ExactPosterior
+from farfield.uncertainty.fitting import Fit, Posterior
 from farfield.uncertainty.likelihood import Likelihood
 from farfield.uncertainty.network import Network
-from farfield.uncertainty.nystrom import NystromPosterior
-from farfield.uncertainty.samples import Samples
+from farfield.uncertainty.samples import Labelled, Samples, samples_of
+from farfield.uncertainty.settings import LaplaceSettings
 from farfield.uncertainty.spectral import Variances
 
 
@@ -56,10 +56,49 @@ class Validated:
         return minimised(self.loss, start, noise)
 
 
+def tuned(
+    network: Network,
+    settings: LaplaceSettings,
+    fit: Fit,
+    by: str,
+    validation: Labelled | None,
+    start: tuple[float, float],
+    noise: bool,
+) -> tuple[float, float]:
+    """The prior precision and noise that are best by the training or by held-out data.
+
+    Args:
+        network: The network.
+        settings: Of the posterior.
+        fit: The posterior.
+        by: ``"marginal_likelihood"`` or ``"validation"``.
+        validation: The held-out data.
+        start: Those to begin with.
+        noise: Whether the noise of a regression may change.
+
+    Returns:
+        Both.
+
+    Raises:
+        SettingsError: Another word, or validation data that are missing or not needed.
+    """
+    given = "None" if validation is None else "given"
+    if (by, given) not in (("marginal_likelihood", "None"), ("validation", "given")):
+        raise SettingsError(
+            f"by is {by!r} and validation is {given}; choose by='marginal_likelihood', or "
+            "by='validation' with validation=(x, y)."
+        )
+    noise = noise and settings.likelihood == "regression"
+    if validation is None:
+        return fit.evidence(network, settings).best(start, noise)
+    held_out = samples_of(validation, network.device, "The validation data")
+    return validated(network, settings.law, fit.posterior, held_out).best(start, noise)
+
+
 def validated(
     network: Network,
     likelihood: Likelihood,
-    posterior: ExactPosterior | NystromPosterior,
+    posterior: Posterior,
     samples: Samples,
 ) -> Validated:
     """Compute what the variances of held-out data depend on.
