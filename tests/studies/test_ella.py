@@ -141,6 +141,22 @@ def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
         torch.testing.assert_close(found[1], covariance, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
+def test_kronecker_factors_that_are_turned_once_say_the_same(likelihood: str, outputs: int) -> None:
+    if not ella_peers.installed():
+        pytest.skip("laplace-torch is not installed")
+    task = task_of(likelihood, outputs)
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
+    kfac = ella_peers.KFAC.fit(network, task, SMALL)
+    assert isinstance(kfac, ella_peers.PeerKron)
+    with ella_peers._quietly():
+        jacobians, _ = kfac._jacobians(task.domains["test"][0])
+    for ridge in (0.01, 30.0):
+        kfac._laplace.prior_precision = ridge
+        found = kfac.at(kfac.kept(jacobians), ridge)
+        torch.testing.assert_close(found, kfac._covariances(jacobians), rtol=1e-4, atol=1e-6)
+
+
 def test_tuning_finds_the_noise_and_temperature_that_made_the_data() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4000, 1, generator=generator)

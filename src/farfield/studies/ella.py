@@ -127,7 +127,7 @@ class Settings:
         features: K of ELLA.
         more_features: K of ELLA once more, on images.
         row_features: Likewise on proteins: a regression needs more than the paper's.
-        search: Samples between two looks at the validation data; 40 looks, as on CIFAR-10 in the paper.
+        search: Samples between two looks at the validation data; 40, as on CIFAR-10 in the paper.
         exact_size: Rows of the exact posterior's matrix: it is fitted to so many proteins, or
             images times classes less one.
         subnetwork: Weights of the dense Hessian on a part of the weights.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,13 +74,13 @@ class Peer:
             self._tune(*validation)
 
     def _tune(self, x: Tensor, y: Tensor) -> None:
-        kept = [self._jacobians(some) for some in x.split(self._batch)]
-        mean = torch.cat([own for _, own in kept])
+        found = [self._jacobians(some) for some in x.split(self._batch)]
+        mean = torch.cat([own for _, own in found])
+        kept = [self.kept(own) for own, _ in found]
 
         def unit(ridge: float) -> Tensor | None:
-            self._laplace.prior_precision = ridge
             try:
-                return torch.cat([self._covariances(own) for own, _ in kept])
+                return torch.cat([self.at(own, ridge) for own in kept])
             except RuntimeError as error:
                 if "positive-definite" not in str(error):
                     raise
@@ -87,6 +88,15 @@ class Peer:
 
         precision, self.noise_var = tuned(self.link, mean, unit, y)
         self._laplace.prior_precision = precision * self.noise_var
+
+    def kept(self, jacobians: Tensor) -> Tensor:
+        """What of the Jacobians does not depend on the prior precision."""
+        return jacobians
+
+    def at(self, kept: Tensor, ridge: float) -> Tensor:
+        """Covariances at a prior precision, of noise 1."""
+        self._laplace.prior_precision = ridge
+        return self._covariances(kept)
 
     def moments(self, x: Tensor) -> Moments:
         """Means and covariances of the linearised outputs."""
@@ -111,6 +121,35 @@ class Peer:
     def _covariances(self, jacobians: Tensor) -> Tensor:
         found: Tensor = self._laplace.functional_variance(jacobians)
         return found.detach().double()
+
+
+class PeerKron(Peer):
+    """Kronecker factors, into whose eigenvectors the Jacobians are turned once to be tuned.
+
+    laplace-torch turns them anew for each prior precision, most of its time by far.
+    """
+
+    def kept(self, jacobians: Tensor) -> Tensor:
+        """The Jacobians in the eigenvectors of the factors."""
+        turned, start = [], 0
+        for pair in self._laplace.posterior_precision.eigenvectors:
+            sides = [len(vectors) for vectors in pair]
+            own = jacobians[:, :, start : start + math.prod(sides)]
+            start += math.prod(sides)
+            if len(pair) == 1:
+                turned.append(own @ pair[0])
+            else:
+                turned.append((pair[0].mT @ own.unflatten(2, sides) @ pair[1]).flatten(2))
+        return torch.cat(turned, 2)
+
+    def at(self, kept: Tensor, ridge: float) -> Tensor:
+        """Covariances at a prior precision, of noise 1."""
+        pairs = self._laplace.posterior_precision.eigenvalues
+        values = torch.cat(
+            [(pair[0] if len(pair) == 1 else torch.outer(*pair)).flatten() for pair in pairs]
+        )
+        found: Tensor = (kept / (values.clamp_min(0.0) + ridge)) @ kept.mT
+        return found.double()
 
 
 class PeerElla(Peer):
@@ -141,7 +180,7 @@ def _fit(
         from laplace.curvature import BackPackGGN
 
         kept = copy.deepcopy(network)  # BackPACK leaves its hooks in the modules
-        kind = PeerElla if structure == "gp" else Peer
+        kind = {"gp": PeerElla, "kron": PeerKron}.get(structure, Peer)
         laplace = Laplace(kept, task.likelihood, subset, structure, backend=BackPackGGN, **given)
         return kind(laplace, task, settings.batch_size, link)
 
