@@ -222,6 +222,16 @@ def test_an_alarm_that_says_nothing_has_no_area() -> None:
     assert math.isnan(ella_metrics._separated(frame, frame, "output_std"))
 
 
+def test_what_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ella_peers, "installed", lambda: True)
+    task, network = task_of("classification", 3), nn.Linear(4, 3)
+    few = dataclasses.replace(SMALL, dense=14, jacobian=44)  # of 15 parameters and 3 outputs
+    assert "45 numbers" in ella_peers.PEER_ELLA.hindered(network, task, few)
+    assert "all 15 parameters" in ella_peers.FULL.hindered(network, task, few)
+    assert not ella_peers.PEER_ELLA.hindered(network, task, SMALL)
+    assert not ella_peers.FULL.hindered(network, task, SMALL)
+
+
 def test_without_laplace_torch_its_methods_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

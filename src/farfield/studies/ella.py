@@ -132,6 +132,7 @@ class Settings:
             images times classes less one.
         subnetwork: Weights of the dense Hessian on a part of the weights.
         dense: Parameters up to which the dense Hessian of all is tried.
+        jacobian: Numbers in a sample's Jacobian up to which laplace-torch's ELLA is tried.
         methods: Keys of :data:`METHODS` to compare.
         ablation_sizes: M and K of the ablation.
         ablation_rows: Training samples of its exact posterior.
@@ -165,6 +166,7 @@ class Settings:
     exact_size: int = 2000
     subnetwork: int = 1000
     dense: int = 5000
+    jacobian: int = 100_000
     methods: tuple[str, ...] = tuple(METHODS)
     ablation_sizes: tuple[int, ...] = (4, 16, 64, 256, 1024)
     ablation_rows: int = 256
@@ -187,6 +189,7 @@ class Settings:
         least = {**dict.fromkeys(counts, 1), "train_images": _WARM, "train_rows": _WARM}
         least |= {
             "dense": 0,
+            "jacobian": 0,
             "more_features": 1,
             "row_features": 1,
             "subnetwork": 1,

@@ -223,6 +223,16 @@ def _too_large(network: nn.Module, task: Task, settings: Settings) -> str:
     return _hindered(network, task, settings)
 
 
+def _too_slow(network: nn.Module, task: Task, settings: Settings) -> str:
+    numbers = task.outputs * sum(parameter.numel() for parameter in network.parameters())
+    if installed() and numbers > settings.jacobian:
+        return (
+            f"It computes Jacobians of {numbers:,} numbers for each sample, anew for each prior "
+            f"precision; settings.jacobian stops at {settings.jacobian:,}."
+        )
+    return _hindered(network, task, settings)
+
+
 LAST = Method("last", "last layer", lambda n, t, s: _fit(n, t, s, "last_layer", "full"), _hindered)
 DIAGONAL = Method("diagonal", "diagonal", lambda n, t, s: _fit(n, t, s, "all", "diag"), _hindered)
 KFAC = Method("kfac", "KFAC", lambda n, t, s: _fit(n, t, s, "all", "kron"), _hindered)
@@ -234,4 +244,4 @@ LAST_PROBIT = Method(
 )
 SUBNETWORK = Method("subnetwork", "full, largest weights", _subnetwork, _hindered)
 FULL = Method("full", "full", lambda n, t, s: _fit(n, t, s, "all", "full"), _too_large)
-PEER_ELLA = Method("peer_ella", "ELLA of laplace-torch", _ella, _hindered)
+PEER_ELLA = Method("peer_ella", "ELLA of laplace-torch", _ella, _too_slow)
