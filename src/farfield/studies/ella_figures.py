@@ -115,7 +115,7 @@ def ablation(figure: Figure, *, frame: pd.DataFrame) -> None:
                 own[column],
                 color=SERIES[sizes.index(inducing) % len(SERIES)].colour,
                 linestyle="-" if task == IMAGES else "--",
-                marker=_SHAPES[task],
+                marker=_SHAPES[str(task)],
                 markersize=5,
             )
         axes.set_xscale("log")
