@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -29,6 +30,7 @@ SMALL = dataclasses.replace(
     train_images=100,
     train_rows=100,
     validation=30,
+    validation_rows=30,
     test=40,
     channels=(2, 2),
     hidden=(6,),
@@ -36,6 +38,8 @@ SMALL = dataclasses.replace(
     protein_epochs=2,
     inducing=60,
     features=5,
+    more_features=8,
+    row_features=8,
     exact_size=80,
     ablation_sizes=(4,),
     ablation_rows=8,
@@ -72,16 +76,17 @@ def test_end_to_end_and_resumed_to_the_same_bits(proteins: None, tmp_path: Path)
     page = report.write_report(again, tmp_path).read_text()
     assert page.count("<figure>") == 4
     verdicts = {claim.item: claim.verdict for claim in again.claims()}
-    assert verdicts["images, nll against the last layer"] == "not run"
-    assert verdicts["images, nll against MAP"] == "open"  # of a single seed nothing is told
+    assert verdicts["images, nll of ELLA, K = 5 against the last layer"] == "not run"
+    assert (
+        verdicts["images, nll of ELLA, K = 5 against MAP"] == "open"
+    )  # of a single seed nothing is told
 
 
 def test_what_chance_may_have_made_is_left_open() -> None:
-    below, above, unsure = Mean(-2.0, 1.0), Mean(2.0, 1.0), Mean(-0.5, 1.0)
-    assert told([unsure, below]) is True
-    assert told([above, above]) is False
-    assert told([above, unsure]) is None
-    assert told([Mean(-3.0, math.nan)]) is None
+    assert told(Mean(-2.0, 1.0)) is True
+    assert told(Mean(2.0, 1.0)) is False
+    assert told(Mean(-0.5, 1.0)) is None
+    assert told(Mean(-3.0, math.nan)) is None
 
 
 def test_the_held_out_class_is_in_no_other_part() -> None:
@@ -125,38 +130,86 @@ def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
         method.fit(network, task, settings)
         for method in (ella_methods.EXACT, ella_peers.FULL, ella_peers.SUBNETWORK)
     )
-    assert isinstance(exact, ella_methods.Ours)
+    assert isinstance(exact, ella_methods.Exact)
     exact._laplace.prior_precision = 25.0
     full._laplace.prior_precision = subset._laplace.prior_precision = 25.0
     x = task.domains["test"][0]
-    mean, variance = exact.moments(x)
+    mean, covariance = exact.moments(x)
     for peer in (full, subset):  # a subset of all weights is all of them
         found = peer.moments(x)
         torch.testing.assert_close(found[0], mean, rtol=1e-4, atol=1e-5)  # their float32
-        torch.testing.assert_close(found[1], variance, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(found[1], covariance, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
+def test_kronecker_factors_that_are_turned_once_say_the_same(likelihood: str, outputs: int) -> None:
+    if not ella_peers.installed():
+        pytest.skip("laplace-torch is not installed")
+    task = task_of(likelihood, outputs)
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
+    kfac = ella_peers.KFAC.fit(network, task, SMALL)
+    assert isinstance(kfac, ella_peers.PeerKron)
+    with ella_peers._quietly():
+        jacobians, _ = kfac._jacobians(task.domains["test"][0])
+    for ridge in (0.01, 30.0):
+        kfac._laplace.prior_precision = ridge
+        found = kfac.at(kfac.kept(jacobians), ridge)
+        torch.testing.assert_close(found, kfac._covariances(jacobians), rtol=1e-4, atol=1e-6)
 
 
 def test_tuning_finds_the_noise_and_temperature_that_made_the_data() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4000, 1, generator=generator)
     noisy = x + 0.5 * torch.randn(4000, 1, generator=generator)
-    flat = ella_methods.Map(nn.Identity(), "regression", False)
+    flat = ella_methods.Map(nn.Identity(), "gaussian", False)
     flat.tune((x, noisy))
     # The variance of a mean of 4000 squares: 4 standard errors.
     assert flat.noise_var == pytest.approx(0.25, rel=4 * math.sqrt(2 / 4000))
     logits = torch.randn(4000, 5, generator=generator)
     labels = torch.multinomial((3.0 * logits).softmax(1), 1, generator=generator)[:, 0]
-    warm = ella_methods.Map(nn.Identity(), "classification", True)
+    warm = ella_methods.Map(nn.Identity(), "probit", True)
     warm.tune((logits, labels))
     mean, _ = warm.moments(logits)
     assert float((mean / logits).mean()) == pytest.approx(3.0, rel=0.1)  # of 4000 labels
 
 
-def test_probabilities_are_those_of_the_probit_formula() -> None:
-    mean, variance = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[3.0, 0.0]]).double()
+def test_probabilities_are_the_mean_softmax() -> None:
+    # Of two classes it is the mean sigmoid of their difference, by quadrature.
+    covariance = torch.tensor([[3.0, 1.0], [1.0, 2.0]]).double()
+    places, weights = np.polynomial.hermite_e.hermegauss(200)
+    spread = math.sqrt(3.0 + 2.0 - 2.0)  # the common part is not seen
+    curve = 1.0 / (1.0 + np.exp(-(1.0 + spread * places)))
+    wanted = float(weights @ curve / weights.sum())
+    error = math.sqrt(float(weights @ (curve - wanted) ** 2 / weights.sum()) / (100 * 512))
+    mean = torch.tensor([[2.0, 1.0]]).double().repeat(100, 1)
+    found = ella_methods.probabilities((mean, covariance.repeat(100, 1, 1)), "monte_carlo")
+    assert float(found[:, 0].mean()) == pytest.approx(wanted, abs=4.0 * error)
+    certain = ella_methods.probabilities((mean, torch.zeros(100, 2, 2).double()), "monte_carlo")
+    torch.testing.assert_close(certain, mean.softmax(1))
+
+
+def test_probit_is_its_formula() -> None:
+    mean = torch.tensor([[2.0, -1.0]]).double()
+    covariance = torch.tensor([[[3.0, 0.7], [0.7, 0.0]]]).double()
     scaled = [2.0 / math.sqrt(1.0 + 3.0 * math.pi / 8.0), -1.0]
     first = math.exp(scaled[0]) / (math.exp(scaled[0]) + math.exp(scaled[1]))
-    assert float(ella_methods.probabilities((mean, variance))[0, 0]) == pytest.approx(first)
+    found = ella_methods.probabilities((mean, covariance), "probit")
+    assert float(found[0, 0]) == pytest.approx(first)
+
+
+def test_tuning_is_the_best_of_a_fine_grid() -> None:
+    generator = torch.Generator().manual_seed(3)
+    mean = torch.randn(50, 1, generator=generator).double()
+    y = mean + torch.randn(50, 1, generator=generator)
+    scale = torch.rand(50, 1, 1, generator=generator).double()
+
+    def loss(precision: float, noise: float) -> float:
+        moments = mean, scale / (0.1 / noise + precision)
+        return ella_methods.negative_log_likelihood("gaussian", moments, noise, y)
+
+    found = loss(*ella_methods.tuned("gaussian", mean, lambda r: scale / (0.1 + r), y))
+    grid = itertools.product(torch.logspace(-6, 8, 57), torch.linspace(0.05, 2.0, 40))
+    assert found <= min(loss(float(p), float(noise)) for p, noise in grid) + 1e-3
 
 
 def test_errors_of_matrices() -> None:
@@ -167,6 +220,16 @@ def test_errors_of_matrices() -> None:
 def test_an_alarm_that_says_nothing_has_no_area() -> None:
     frame = pd.DataFrame({"output_std": [0.0, 0.0]})
     assert math.isnan(ella_metrics._separated(frame, frame, "output_std"))
+
+
+def test_what_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ella_peers, "installed", lambda: True)
+    task, network = task_of("classification", 3), nn.Linear(4, 3)
+    few = dataclasses.replace(SMALL, dense=14, jacobian=44)  # of 15 parameters and 3 outputs
+    assert "45 numbers" in ella_peers.PEER_ELLA.hindered(network, task, few)
+    assert "all 15 parameters" in ella_peers.FULL.hindered(network, task, few)
+    assert not ella_peers.PEER_ELLA.hindered(network, task, SMALL)
+    assert not ella_peers.FULL.hindered(network, task, SMALL)
 
 
 def test_without_laplace_torch_its_methods_are_left_out(

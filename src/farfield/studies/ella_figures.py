@@ -18,6 +18,7 @@ from farfield.studies.palette import SERIES, SHADE
 
 _FEWEST = 10  # samples of a bin that is drawn
 _MARKERS = "osv^D*Px"
+_SHAPES = {IMAGES: "o", PROTEINS: "D"}
 _LEVELS = [digit * 10.0**power for power in range(-12, 3) for digit in (1.0, 2.0, 5.0)]
 
 
@@ -114,8 +115,8 @@ def ablation(figure: Figure, *, frame: pd.DataFrame) -> None:
                 own[column],
                 color=SERIES[sizes.index(inducing) % len(SERIES)].colour,
                 linestyle="-" if task == IMAGES else "--",
-                marker="o",
-                markersize=4,
+                marker=_SHAPES[str(task)],
+                markersize=5,
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -129,12 +130,12 @@ def ablation(figure: Figure, *, frame: pd.DataFrame) -> None:
         axes.set_xlabel("features K  (log)")
     panels[0].set_ylabel("relative error  (log)")
     handles = [
-        Line2D([], [], color=SERIES[k % len(SERIES)].colour, marker="o", label=f"M = {size}")
+        Line2D([], [], color=SERIES[k % len(SERIES)].colour, label=f"M = {size}")
         for k, size in enumerate(sizes)
     ]
     handles += [
-        Line2D([], [], color=SHADE, linestyle="-", label=IMAGES),
-        Line2D([], [], color=SHADE, linestyle="--", label=PROTEINS),
+        Line2D([], [], color=SHADE, linestyle="-", marker=_SHAPES[IMAGES], label=IMAGES),
+        Line2D([], [], color=SHADE, linestyle="--", marker=_SHAPES[PROTEINS], label=PROTEINS),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
 

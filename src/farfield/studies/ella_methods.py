@@ -14,11 +14,29 @@ from torch import Tensor, nn
 
 from farfield.studies.ella_tasks import Labelled, Task
 from farfield.uncertainty import LinearizedLaplace
+from farfield.uncertainty.likelihood import probit_logits
+from farfield.uncertainty.links import monte_carlo
+from farfield.uncertainty.network import network_of
+from farfield.uncertainty.nystrom import NystromPosterior
+from farfield.uncertainty.spread import ByCovariance
 
 if TYPE_CHECKING:
     from farfield.studies.ella import Settings
 
-Moments = tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]
+Moments = tuple[Float[Tensor, "n o"], Float[Tensor, "n o o"]]
+
+LOWEST, HIGHEST = -10.0, 8.0
+"""Decimal logarithms of the prior precisions (times noise) that are tried for every method."""
+
+MONTE_CARLO, PROBIT = "monte_carlo", "probit"
+"""The ways from Gaussian outputs to probabilities."""
+
+GAUSSIAN = "gaussian"
+"""Outputs that are means of observations, of a regression."""
+
+_DRAWS = 512  # of the outputs, as in the paper
+_NOT_THIS = 1e9  # a loss that no search stops at, and that it can still compute with
+_BUDGET = 2**28  # bytes of ELLA at once: larger blocks are no faster
 
 
 @runtime_checkable
@@ -35,12 +53,17 @@ class Posterior(Protocol):
         """Of the observations of a regression, as chosen."""
         ...
 
+    @property
+    def link(self) -> str:
+        """From outputs to the law of targets."""
+        ...
+
     def tune(self, validation: Labelled) -> None:
         """Choose prior precision and noise by the negative log likelihood of held-out data."""
         ...
 
     def moments(self, x: Tensor) -> Moments:
-        """Means and variances of the outputs, without noise, in float64."""
+        """Means and covariances of the outputs, without noise, in float64."""
         ...
 
     def novelty(self, x: Tensor) -> Float[Tensor, " n"] | None:
@@ -65,43 +88,92 @@ class Method:
     hindered: Callable[[nn.Module, Task, Settings], str]
 
 
-def probabilities(moments: Moments) -> Float[Tensor, "n classes"]:
-    """``softmax(m / sqrt(1 + pi v / 8))``: the probit approximation, the same for all methods.
+def probabilities(moments: Moments, link: str) -> Float[Tensor, "n classes"]:
+    """From Gaussian outputs to probabilities.
+
+    Random draws are always the same ones, so that the prior precision is chosen by a smooth
+    function.
 
     Args:
-        moments: Means and variances of the outputs.
+        moments: Means and covariances of the outputs.
+        link: :data:`MONTE_CARLO`, the mean softmax over as many draws as in the paper; or
+            :data:`PROBIT`, the closed form of MacKay (1992) that sees variances alone.
 
     Returns:
         Probabilities of the classes.
 
-    Source: MacKay (1992); Eschenhagen et al. (2021).
+    Source: Deng, Zhou and Zhu (2022), section 5; Daxberger et al. (2021), appendix A.2.
     """
-    mean, variance = moments
-    return (mean / (1.0 + math.pi / 8.0 * variance).sqrt()).softmax(1)
+    mean, covariance = moments
+    if link == PROBIT:
+        variances = covariance.diagonal(dim1=1, dim2=2).clamp_min(0.0)
+        return probit_logits(mean, variances).softmax(1)
+    draws = torch.Generator().manual_seed(0)
+    return monte_carlo(mean, ByCovariance(covariance).root, _DRAWS, draws)
 
 
-def negative_log_likelihood(task: str, moments: Moments, noise_var: float, y: Tensor) -> float:
+def negative_log_likelihood(
+    link: str, moments: Moments, noise_var: float | int, y: Tensor
+) -> float:
     """The mean negative log likelihood that prior precision and noise are chosen by.
 
     Args:
-        task: ``"classification"`` or ``"regression"``.
-        moments: Means and variances of the outputs.
+        link: From outputs to the law of targets.
+        moments: Means and covariances of the outputs.
         noise_var: Of the observations of a regression.
         y: The targets.
 
     Returns:
         In nats.
     """
-    if task == "classification":
-        return float(-probabilities(moments).log().gather(1, y[:, None]).mean())
-    mean, variance = moments
-    total = variance + noise_var
+    if link != GAUSSIAN:
+        return float(-probabilities(moments, link).log().gather(1, y[:, None]).mean())
+    mean, covariance = moments
+    total = covariance[:, :, 0] + noise_var  # of a single output
     losses = (y.double() - mean).square() / total + total.log() + math.log(2.0 * math.pi)
     return float(losses.mean()) / 2.0
 
 
+def tuned(
+    link: str, mean: Tensor, unit: Callable[[float], Tensor | None], y: Tensor
+) -> tuple[float, float]:
+    """Choose prior precision and noise by held-out data, the same way for all methods.
+
+    Covariances of a regression are the noise times a function of the ridge, the product of prior
+    precision and noise, so that the best noise is known for each ridge: the mean of
+    ``(y - mean)^2 / (1 + unit(ridge))``.
+
+    Args:
+        link: From outputs to the law of targets.
+        mean: Of the outputs.
+        unit: From a ridge to the covariances of the outputs at noise 1; ``None`` where a ridge is
+            too small for its precision.
+        y: The targets.
+
+    Returns:
+        Prior precision and noise; noise 1 for classes.
+    """
+
+    def noise(found: Tensor) -> float:
+        if link != GAUSSIAN:
+            return 1.0
+        return float(((y.double() - mean).square() / (1.0 + found[:, :, 0])).mean())
+
+    def loss(ridge: float) -> float:
+        found = unit(ridge)
+        if found is None:
+            return _NOT_THIS
+        scale = noise(found)
+        return negative_log_likelihood(link, (mean, scale * found), scale, y)
+
+    ridge = lowest(loss, LOWEST, HIGHEST)
+    found = unit(ridge)
+    chosen = 1.0 if found is None else noise(found)
+    return ridge / chosen, chosen
+
+
 def lowest(function: Callable[[float], float], low: float, high: float) -> float:
-    """The positive number at which a function is lowest: powers of ten, then a search around.
+    """The positive number at which a function is lowest: powers of 100, then a search around.
 
     Args:
         function: Of a positive number.
@@ -111,13 +183,26 @@ def lowest(function: Callable[[float], float], low: float, high: float) -> float
     Returns:
         The number.
     """
-    steps = torch.arange(low, high + 1.0).tolist()
-    best = min(steps, key=lambda step: function(10.0**step))
-    bounds = (max(best - 1.0, low), min(best + 1.0, high))
+    heights = {step: function(10.0**step) for step in torch.arange(low, high + 1.0, 2.0).tolist()}
+    best = min(heights, key=heights.__getitem__)
+    bounds = (max(best - 2.0, low), min(best + 2.0, high))
     found = minimize_scalar(
         lambda step: function(10.0**step), bounds=bounds, method="bounded", options={"xatol": 0.05}
     )
-    return float(10.0 ** (found.x if found.fun <= function(10.0**best) else best))
+    return float(10.0 ** (found.x if found.fun <= heights[best] else best))
+
+
+def link_of(task: Task, wanted: str) -> str:
+    """How outputs become the law of targets on a task.
+
+    Args:
+        task: The task.
+        wanted: For classes.
+
+    Returns:
+        The same for classes, else :data:`GAUSSIAN`.
+    """
+    return wanted if task.likelihood == "classification" else GAUSSIAN
 
 
 class Map:
@@ -125,66 +210,55 @@ class Map:
 
     Args:
         network: The network.
-        likelihood: ``"classification"`` or ``"regression"``.
+        link: From outputs to the law of targets.
         scaled: Whether outputs are divided by a temperature, chosen by held-out data.
     """
 
-    def __init__(self, network: nn.Module, likelihood: str, scaled: bool) -> None:
-        self._network, self._likelihood, self._scaled = network, likelihood, scaled
+    def __init__(self, network: nn.Module, link: str, scaled: bool) -> None:
+        self._network, self.link, self._scaled = network, link, scaled
         self._temperature = 1.0
         self.prior_precision, self.noise_var = math.nan, 1.0
 
     def tune(self, validation: Labelled) -> None:
         """Choose the noise, or the temperature, by held-out data."""
         x, y = validation
-        mean, variance = self.moments(x)
-        if self._likelihood == "regression":
+        mean, none = self.moments(x)
+        if self.link == GAUSSIAN:
             self.noise_var = float((y.double() - mean).square().mean())
         elif self._scaled:
             self._temperature = lowest(
-                lambda t: negative_log_likelihood(self._likelihood, (mean / t, variance), 1.0, y),
+                lambda t: negative_log_likelihood(self.link, (mean / t, none), 1.0, y),
                 -2.0,
                 2.0,
             )
 
     def moments(self, x: Tensor) -> Moments:
-        """The outputs, and variances of 0."""
+        """The outputs, and covariances of 0."""
         with torch.no_grad():
             mean = self._network(x).double() / self._temperature
-        return mean, torch.zeros_like(mean)
+        return mean, torch.zeros_like(mean)[:, :, None].repeat(1, 1, mean.shape[1])
 
     def novelty(self, x: Tensor) -> None:
         """There is none."""
 
 
-class Ours:
-    """The linearised Laplace posterior of farfield.
+class Exact:
+    """The linearised Laplace posterior of farfield, of as many samples as its matrix holds.
 
     Args:
         network: The network.
         task: What it was trained on.
-        settings: The approximation's.
-        features: K of ELLA; ``None`` for the exact posterior.
+        settings: The size of the matrix.
     """
 
-    def __init__(
-        self, network: nn.Module, task: Task, settings: Settings, features: int | None
-    ) -> None:
+    def __init__(self, network: nn.Module, task: Task, settings: Settings) -> None:
         x, y = task.train
+        # Softmax Hessians have one dimension less than there are outputs.
+        rows = settings.exact_size // max(task.outputs - 1, 1)
         self._laplace = LinearizedLaplace(
-            network,
-            task.likelihood,
-            prior_precision=settings.prior_precision,
-            method="exact" if features is None else "nystrom",
-            inducing=settings.inducing,
-            features=features or 1,
-        )
-        if features is not None:
-            self._laplace.fit((x, y), validation=task.validation, search=settings.search)
-        else:
-            # Softmax Hessians have one dimension less than there are outputs.
-            rows = settings.exact_size // max(task.outputs - 1, 1)
-            self._laplace.fit((x[:rows], y[:rows]))
+            network, task.likelihood, prior_precision=settings.prior_precision
+        ).fit((x[:rows], y[:rows]))
+        self.link = link_of(task, PROBIT)
 
     @property
     def prior_precision(self) -> float:
@@ -197,44 +271,94 @@ class Ours:
         return self._laplace.noise_var
 
     def tune(self, validation: Labelled) -> None:
-        """Choose prior precision and noise by held-out data."""
+        """Choose prior precision and noise as the library does, by its probit approximation."""
         self._laplace.tune(by="validation", validation=validation)
 
     def moments(self, x: Tensor) -> Moments:
-        """Means and variances of the linearised outputs."""
-        mean, covariance = self._laplace.predict_outputs(x)
-        return mean, covariance.diagonal(dim1=1, dim2=2).clamp_min(0.0)
+        """Means and covariances of the linearised outputs."""
+        return self._laplace.predict_outputs(x)
 
     def novelty(self, x: Tensor) -> Float[Tensor, " n"]:
         """Distance from the training data in tangent features."""
         return self._laplace.novelty(x)
 
 
+class Ella(Exact):
+    """The Nystrom approximation of farfield, of all samples or the part that validates best.
+
+    Args:
+        network: The network.
+        task: What it was trained on.
+        settings: M, and where the search over the data begins.
+        features: K.
+        link: From outputs to probabilities, for classes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        settings: Settings,
+        features: int,
+        link: str = MONTE_CARLO,
+    ) -> None:
+        self._laplace = LinearizedLaplace(
+            network,
+            task.likelihood,
+            prior_precision=settings.prior_precision,
+            method="nystrom",
+            inducing=settings.inducing,
+            features=features,
+            memory=_BUDGET,
+        ).fit(task.train, validation=task.validation, search=settings.search)
+        self._network, self.link = network, link_of(task, link)
+
+    def tune(self, validation: Labelled) -> None:
+        """Choose prior precision and noise by held-out data, whose features are computed once."""
+        x, y = validation
+        posterior = self._laplace.posterior
+        assert isinstance(posterior, NystromPosterior)
+        values, vectors = torch.linalg.eigh(posterior.gram)
+        features = posterior.features(network_of(self._network, None, None, _BUDGET), x) @ vectors
+
+        def unit(ridge: float) -> Tensor:
+            weights = 1.0 / (values.clamp_min(0.0) + posterior.share * ridge)
+            found: Tensor = (features * weights) @ features.mT
+            return found
+
+        with torch.no_grad():
+            mean = self._network(x).double()
+        found = tuned(self.link, mean, unit, y)
+        self._laplace.prior_precision, self._laplace.noise_var = found
+
+
 def _possible(network: nn.Module, task: Task, settings: Settings) -> str:
     return ""
 
 
-def _needs_classes(network: nn.Module, task: Task, settings: Settings) -> str:
+def only_classes(network: nn.Module, task: Task, settings: Settings) -> str:
+    """Why a method that differs only in the probabilities of classes is not run."""
     if task.likelihood == "classification":
         return ""
-    return "Of a regression it is MAP, whose noise is chosen by the validation data anyway."
+    return "It differs only in the probabilities of classes, which a regression has not."
 
 
-def _needs_numbers(network: nn.Module, task: Task, settings: Settings) -> str:
-    if task.likelihood == "regression":
-        return ""
-    return (
-        "Each further feature costs a pass of the network over all images; the ablation says what "
-        "more of them give."
-    )
+def _more(network: nn.Module, task: Task, settings: Settings) -> Ella:
+    classes = task.likelihood == "classification"
+    features = settings.more_features if classes else settings.row_features
+    return Ella(network, task, settings, features)
 
 
-MAP = Method("map", "MAP", lambda n, t, s: Map(n, t.likelihood, False), _possible)
+MAP = Method("map", "MAP", lambda n, t, s: Map(n, link_of(t, PROBIT), False), _possible)
 TEMPERATURE = Method(
-    "temperature", "MAP, temperature", lambda n, t, s: Map(n, t.likelihood, True), _needs_classes
+    "temperature",
+    "MAP, temperature",
+    lambda n, t, s: Map(n, link_of(t, PROBIT), True),
+    only_classes,
 )
-ELLA = Method("ella", "ELLA", lambda n, t, s: Ours(n, t, s, s.features), _possible)
-ELLA_MORE = Method(
-    "ella_more", "ELLA, larger K", lambda n, t, s: Ours(n, t, s, s.more_features), _needs_numbers
+ELLA = Method("ella", "ELLA", lambda n, t, s: Ella(n, t, s, s.features), _possible)
+ELLA_PROBIT = Method(
+    "ella_probit", "ELLA, probit", lambda n, t, s: Ella(n, t, s, s.features, PROBIT), only_classes
 )
-EXACT = Method("exact", "exact, some rows", lambda n, t, s: Ours(n, t, s, None), _possible)
+ELLA_MORE = Method("ella_more", "ELLA, more features", _more, _possible)
+EXACT = Method("exact", "exact, some rows, probit", Exact, _possible)

@@ -35,7 +35,8 @@ def predicted(posterior: Posterior, task: Task, domain: str) -> pd.DataFrame:
         else ``mean`` and ``std``, of observations.
     """
     x, y = task.domains[domain]
-    mean, variance = posterior.moments(x)
+    mean, covariance = posterior.moments(x)
+    variance = covariance.diagonal(dim1=1, dim2=2).clamp_min(0.0)
     alarm = posterior.novelty(x)
     found = {
         "domain": domain,
@@ -46,7 +47,7 @@ def predicted(posterior: Posterior, task: Task, domain: str) -> pd.DataFrame:
     if task.likelihood == "regression":
         total = (variance + posterior.noise_var).sqrt()
         return pd.DataFrame({**found, "mean": mean[:, 0].numpy(), "std": total[:, 0].numpy()})
-    likely = probabilities((mean, variance)).numpy()
+    likely = probabilities((mean, covariance), posterior.link).numpy()
     columns = {f"p{label}": likely[:, label] for label in range(likely.shape[1])}
     return pd.DataFrame({**found, "entropy": entropy(likely), **columns})
 

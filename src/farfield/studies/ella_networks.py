@@ -24,14 +24,15 @@ _KERNEL = 5  # side of the convolutions, as in the paper's network for MNIST
 
 
 def convolutional(
-    height: int, width: int, channels: tuple[int, int], classes: int, seed: int
+    height: int, width: int, channels: tuple[int, int], units: int, classes: int, seed: int
 ) -> nn.Sequential:
-    """Two convolutions with pooling, and a linear layer.
+    """Two convolutions with pooling, a hidden layer, and a last one.
 
     Args:
         height: Of the images.
         width: Of the images.
         channels: Of the convolutions.
+        units: Of the hidden layer, so that the last one is as small as in a residual network.
         classes: Number of outputs.
         seed: Of PyTorch's draw of the weights.
 
@@ -49,7 +50,9 @@ def convolutional(
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(second * (height // 4) * (width // 4), classes),
+            nn.Linear(second * (height // 4) * (width // 4), units),
+            nn.ReLU(),
+            nn.Linear(units, classes),
         )
 
 
@@ -75,7 +78,7 @@ def train_classifier(
         TrainingError: A loss that is not finite.
     """
     network.train()
-    optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), settings.image_learning_rate)
     for epoch in range(settings.image_epochs):
         for rows in batch_rows(seed, epoch, len(x), settings.batch_size):
             optimizer.zero_grad()
@@ -108,7 +111,9 @@ def image_network(
         The network in eval mode.
     """
     height, width = task.train[0].shape[2:]
-    network = convolutional(height, width, settings.channels, task.outputs, seed)
+    network = convolutional(
+        height, width, settings.channels, settings.image_units, task.outputs, seed
+    )
 
     def compute() -> pd.DataFrame:
         train_classifier(network, *task.train, settings, seed, on_epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader, TensorDataset
 
-from farfield.studies.ella_methods import Method, Moments, lowest, negative_log_likelihood
+from farfield.studies.ella_methods import (
+    MONTE_CARLO,
+    PROBIT,
+    Method,
+    Moments,
+    link_of,
+    only_classes,
+    tuned,
+)
 from farfield.studies.ella_tasks import Labelled, Task
 
 if TYPE_CHECKING:
@@ -23,9 +32,6 @@ if TYPE_CHECKING:
 INSTALL = (
     "laplace-torch or BackPACK is not installed; install both with: pip install 'farfield[ella]'"
 )
-
-_LOWEST, _HIGHEST = -4.0, 6.0  # decimal logarithms of the prior precisions that are tried
-_NOT_THIS = 1e9  # a loss that no search stops at, and that it can still compute with
 
 
 def installed() -> bool:
@@ -48,10 +54,11 @@ class Peer:
         laplace: Its object, not fitted.
         task: What the network was trained on.
         batch_size: Samples at once: with many its Jacobians leave the cache, or the memory.
+        link: From outputs to probabilities, for classes.
     """
 
-    def __init__(self, laplace: Any, task: Task, batch_size: int) -> None:
-        self._laplace, self._likelihood, self._batch = laplace, task.likelihood, batch_size
+    def __init__(self, laplace: Any, task: Task, batch_size: int, link: str) -> None:
+        self._laplace, self.link, self._batch = laplace, link_of(task, link), batch_size
         self.noise_var = 1.0
         with _quietly():
             laplace.fit(DataLoader(TensorDataset(*task.train), batch_size))
@@ -62,64 +69,87 @@ class Peer:
         return float(self._laplace.prior_precision) / self.noise_var
 
     def tune(self, validation: Labelled) -> None:
-        """Choose prior precision and noise by held-out data.
-
-        Variances of a regression depend on ``prior precision * noise`` and are proportional to
-        the noise, so that the best noise is known for each product.
-        """
+        """Choose prior precision and noise by held-out data."""
         with _quietly():
             self._tune(*validation)
 
     def _tune(self, x: Tensor, y: Tensor) -> None:
-        kept = [self._jacobians(some) for some in x.split(self._batch)]
-        mean = torch.cat([own for _, own in kept])
+        found = [self._jacobians(some) for some in x.split(self._batch)]
+        mean = torch.cat([own for _, own in found])
+        kept = [self.kept(own) for own, _ in found]
 
-        def variance(precision: float) -> Tensor:
-            self._laplace.prior_precision = precision
-            return torch.cat([self._variances(own) for own, _ in kept])
-
-        def noise(found: Tensor) -> float:
-            if self._likelihood == "classification":
-                return 1.0
-            return float(((y.double() - mean).square() / (1.0 + found)).mean())
-
-        def loss(precision: float) -> float:
+        def unit(ridge: float) -> Tensor | None:
             try:
-                found = variance(precision)
+                return torch.cat([self.at(own, ridge) for own in kept])
             except RuntimeError as error:
                 if "positive-definite" not in str(error):
                     raise
-                return _NOT_THIS  # too small a prior precision for its float32
-            unit = noise(found)
-            return negative_log_likelihood(self._likelihood, (mean, unit * found), unit, y)
+                return None  # too small a prior precision for its float32
 
-        best = lowest(loss, _LOWEST, _HIGHEST)
-        self.noise_var = noise(variance(best))
-        self._laplace.prior_precision = best
+        precision, self.noise_var = tuned(self.link, mean, unit, y)
+        self._laplace.prior_precision = precision * self.noise_var
+
+    def kept(self, jacobians: Tensor) -> Tensor:
+        """What of the Jacobians does not depend on the prior precision."""
+        return jacobians
+
+    def at(self, kept: Tensor, ridge: float) -> Tensor:
+        """Covariances at a prior precision, of noise 1."""
+        self._laplace.prior_precision = ridge
+        return self._covariances(kept)
 
     def moments(self, x: Tensor) -> Moments:
-        """Means and variances of the linearised outputs."""
-        means, variances = [], []
+        """Means and covariances of the linearised outputs."""
+        means, covariances = [], []
         with _quietly():
             for some in x.split(self._batch):
                 jacobians, mean = self._jacobians(some)
                 means.append(mean)
-                variances.append(self._variances(jacobians))
-        return torch.cat(means), self.noise_var * torch.cat(variances)
+                covariances.append(self._covariances(jacobians))
+        return torch.cat(means), self.noise_var * torch.cat(covariances)
 
     def novelty(self, x: Tensor) -> None:
         """There is none."""
 
     def _jacobians(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What variances are made of, whatever the prior precision, and the outputs."""
+        """What covariances are made of, whatever the prior precision, and the outputs."""
         backend = self._laplace.backend
         of = backend.last_layer_jacobians if backend.last_layer else backend.jacobians
         found, mean = of(x)
         return found.detach(), mean.detach().double()
 
-    def _variances(self, jacobians: Tensor) -> Tensor:
+    def _covariances(self, jacobians: Tensor) -> Tensor:
         found: Tensor = self._laplace.functional_variance(jacobians)
-        return found.detach().double().diagonal(dim1=1, dim2=2).clamp_min(0.0)
+        return found.detach().double()
+
+
+class PeerKron(Peer):
+    """Kronecker factors, into whose eigenvectors the Jacobians are turned once to be tuned.
+
+    laplace-torch turns them anew for each prior precision, most of its time by far.
+    """
+
+    def kept(self, jacobians: Tensor) -> Tensor:
+        """The Jacobians in the eigenvectors of the factors."""
+        turned, start = [], 0
+        for pair in self._laplace.posterior_precision.eigenvectors:
+            sides = [len(vectors) for vectors in pair]
+            own = jacobians[:, :, start : start + math.prod(sides)]
+            start += math.prod(sides)
+            if len(pair) == 1:
+                turned.append(own @ pair[0])
+            else:
+                turned.append((pair[0].mT @ own.unflatten(2, sides) @ pair[1]).flatten(2))
+        return torch.cat(turned, 2)
+
+    def at(self, kept: Tensor, ridge: float) -> Tensor:
+        """Covariances at a prior precision, of noise 1."""
+        pairs = self._laplace.posterior_precision.eigenvalues
+        values = torch.cat(
+            [(pair[0] if len(pair) == 1 else torch.outer(*pair)).flatten() for pair in pairs]
+        )
+        found: Tensor = (kept / (values.clamp_min(0.0) + ridge)) @ kept.mT
+        return found.double()
 
 
 class PeerElla(Peer):
@@ -129,14 +159,20 @@ class PeerElla(Peer):
         with torch.no_grad():
             return x, self._laplace.model(x).double()
 
-    def _variances(self, jacobians: Tensor) -> Tensor:
+    def _covariances(self, jacobians: Tensor) -> Tensor:
         _, found = self._laplace.predictive_moments(jacobians)
-        variances: Tensor = found.detach().double().diagonal(dim1=1, dim2=2).clamp_min(0.0)
-        return variances
+        covariances: Tensor = found.detach().double()
+        return covariances
 
 
 def _fit(
-    network: nn.Module, task: Task, settings: Settings, subset: str, structure: str, **given: Any
+    network: nn.Module,
+    task: Task,
+    settings: Settings,
+    subset: str,
+    structure: str,
+    link: str = MONTE_CARLO,
+    **given: Any,
 ) -> Peer:
     """A posterior of some weights, with the curvature that was the fastest on CPU: BackPACK's."""
     with _quietly():
@@ -144,9 +180,9 @@ def _fit(
         from laplace.curvature import BackPackGGN
 
         kept = copy.deepcopy(network)  # BackPACK leaves its hooks in the modules
-        kind = PeerElla if structure == "gp" else Peer
+        kind = {"gp": PeerElla, "kron": PeerKron}.get(structure, Peer)
         laplace = Laplace(kept, task.likelihood, subset, structure, backend=BackPackGGN, **given)
-        return kind(laplace, task, settings.batch_size)
+        return kind(laplace, task, settings.batch_size, link)
 
 
 def _subnetwork(network: nn.Module, task: Task, settings: Settings) -> Peer:
@@ -173,6 +209,10 @@ def _hindered(network: nn.Module, task: Task, settings: Settings) -> str:
     return "" if installed() else INSTALL
 
 
+def _classes(network: nn.Module, task: Task, settings: Settings) -> str:
+    return only_classes(network, task, settings) or _hindered(network, task, settings)
+
+
 def _too_large(network: nn.Module, task: Task, settings: Settings) -> str:
     size = sum(parameter.numel() for parameter in network.parameters())
     if installed() and size > settings.dense:
@@ -183,9 +223,25 @@ def _too_large(network: nn.Module, task: Task, settings: Settings) -> str:
     return _hindered(network, task, settings)
 
 
+def _too_slow(network: nn.Module, task: Task, settings: Settings) -> str:
+    numbers = task.outputs * sum(parameter.numel() for parameter in network.parameters())
+    if installed() and numbers > settings.jacobian:
+        return (
+            f"It computes Jacobians of {numbers:,} numbers for each sample, anew for each prior "
+            f"precision; settings.jacobian stops at {settings.jacobian:,}."
+        )
+    return _hindered(network, task, settings)
+
+
 LAST = Method("last", "last layer", lambda n, t, s: _fit(n, t, s, "last_layer", "full"), _hindered)
 DIAGONAL = Method("diagonal", "diagonal", lambda n, t, s: _fit(n, t, s, "all", "diag"), _hindered)
 KFAC = Method("kfac", "KFAC", lambda n, t, s: _fit(n, t, s, "all", "kron"), _hindered)
+LAST_PROBIT = Method(
+    "last_probit",
+    "last layer, probit",
+    lambda n, t, s: _fit(n, t, s, "last_layer", "full", PROBIT),
+    _classes,
+)
 SUBNETWORK = Method("subnetwork", "full, largest weights", _subnetwork, _hindered)
 FULL = Method("full", "full", lambda n, t, s: _fit(n, t, s, "all", "full"), _too_large)
-PEER_ELLA = Method("peer_ella", "ELLA of laplace-torch", _ella, _hindered)
+PEER_ELLA = Method("peer_ella", "ELLA of laplace-torch", _ella, _too_slow)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from farfield.studies import ella_claims, ella_figures
 from farfield.studies.claims import claims_table, counted
+from farfield.studies.ella_methods import HIGHEST, LOWEST
 from farfield.studies.ella_tasks import IMAGES, PROTEINS, TEST
 from farfield.studies.statistics import mean
 from farfield.studies.story import Figure, Story, Table
@@ -37,7 +38,10 @@ _COSTS = {
     "predict_megabytes": "predict (MB)",
     "prior_precision": "prior precision",
 }
-_NOT_DRAWN = ("temperature", "diagonal", "subnetwork", "peer_ella")
+_NOT_DRAWN = (
+    *("temperature", "diagonal", "subnetwork", "peer_ella"),
+    *("last_probit", "ella_probit"),
+)
 _ALARMS = {"output_std": "standard deviation", "entropy": "entropy", "novelty": "novelty"}
 
 
@@ -51,12 +55,11 @@ def story(result: Result) -> Story:
         Question, answer, tables and figures.
     """
     settings, found = result.settings, result.claims()
-    names = labels(result)
-    tables = [_scores(result, task, names) for task in (IMAGES, PROTEINS)]
+    tables = [_scores(result, task) for task in (IMAGES, PROTEINS)]
     tables.append(claims_table(found, "What is claimed, and what was found."))
-    tables += [_far(result, task, names) for task in (IMAGES, PROTEINS)]
-    tables += [_alarms(result, task, names) for task in (IMAGES, PROTEINS)]
-    tables += [_costs(result, task, names) for task in (IMAGES, PROTEINS)]
+    tables += [_far(result, task) for task in (IMAGES, PROTEINS)]
+    tables += [_alarms(result, task) for task in (IMAGES, PROTEINS)]
+    tables += [_costs(result, task) for task in (IMAGES, PROTEINS)]
     tables.append(_ablation(result))
     return Story(
         title="How sure is it out there? Linearised Laplace posteriors of trained networks",
@@ -66,26 +69,28 @@ def story(result: Result) -> Story:
         ),
         answer=counted(found),
         tables=tuple(tables),
-        figures=_figures(result, names),
+        figures=_figures(result),
         remarks=tuple(
-            f"{names[method]} on {task} was not run: {why}"
+            f"{settings.labels(task)[method]} on {task} was not run: {why}"
             for (task, method), why in result.skipped.items()
         ),
         notes=(
             f"Images: {result.source} without the class {settings.hold_out}, "
             f"{settings.train_images} train, {settings.validation} validate, {settings.test} test; "
             f"turned by up to {settings.largest_angle:g} degrees; the class held out. Network: "
-            f"convolutions of {settings.channels[0]} and {settings.channels[1]} channels, "
-            f"{settings.image_epochs} epochs of Adam.",
+            f"convolutions of {settings.channels[0]} and {settings.channels[1]} channels, a hidden "
+            f"layer of {settings.image_units}, {settings.image_epochs} epochs of Adam.",
             f"Proteins: surface area below 20,000, {settings.train_rows} train, "
-            f"{settings.validation} validate, {settings.test} test; the larger ones are far. "
+            f"{settings.validation_rows} validate, {settings.test} test; the larger ones are far. "
             f"Hidden widths {', '.join(map(str, settings.hidden))}, {settings.protein_epochs} "
             "epochs of Adam. Targets in standard deviations of the training targets.",
             "Prior precision (and noise, temperature, ELLA's part of the data) by the negative "
-            "log likelihood of the same validation data for every method; probabilities by the "
-            "probit approximation for every method.",
-            f"ELLA: M = {settings.inducing}, K = {settings.features}, and "
-            f"{settings.more_features} on proteins once more. 'Exact' sees only as many "
+            "log likelihood of the same validation data for every method, looked for between "
+            f"1e{LOWEST:.0f} and 1e{HIGHEST:.0f}. Probabilities are the mean softmax of 512 random "
+            "outputs, as in the paper, or where it says so the probit approximation.",
+            f"ELLA: M = {settings.inducing}, K = {settings.features} as in the paper, and K = "
+            f"{settings.more_features} on images and {settings.row_features} on proteins, each "
+            "with claims of its own. 'Exact' sees only as many "
             f"samples as its matrix of {settings.exact_size} rows holds. laplace-torch with "
             f"BackPACK in batches of {settings.batch_size}.",
             "Seconds are wall time and megabytes the peak above the start, of one process, medians "
@@ -106,41 +111,27 @@ def story(result: Result) -> Story:
     )
 
 
-def labels(result: Result) -> dict[str, str]:
-    """Names of the methods for readers, by key, in order.
-
-    Args:
-        result: What was measured.
-
-    Returns:
-        Of all that were asked for.
-    """
-    return {method.key: method.label for method in result.settings.compared()}
-
-
-def _scores(result: Result, task: str, names: dict[str, str]) -> Table:
+def _scores(result: Result, task: str) -> Table:
     return _means(
         result,
         task,
-        names,
         {(TEST, column): label for column, label in _COLUMNS[task].items()},
         f"{task.capitalize()} like those of training: mean and 95 % confidence interval over "
         f"{result.settings.seeds} seeds.",
     )
 
 
-def _far(result: Result, task: str, names: dict[str, str]) -> Table:
+def _far(result: Result, task: str) -> Table:
     domain = "turned" if task == IMAGES else "larger"
     return _means(
         result,
         task,
-        names,
         {(domain, column): label for column, label in _COLUMNS[task].items()},
         f"{task.capitalize()} far from those of training ({domain}), likewise.",
     )
 
 
-def _alarms(result: Result, task: str, names: dict[str, str]) -> Table:
+def _alarms(result: Result, task: str) -> Table:
     frame = result.metrics
     domains = [d for d in frame.loc[frame["task"] == task, "domain"].unique() if d != TEST]
     columns = {
@@ -152,14 +143,14 @@ def _alarms(result: Result, task: str, names: dict[str, str]) -> Table:
     return _means(
         result,
         task,
-        names,
         columns,
         f"How well alarms tell {task} far from training: area under the curve of true against "
         "false alarms; 0.5 is chance.",
     )
 
 
-def _costs(result: Result, task: str, names: dict[str, str]) -> Table:
+def _costs(result: Result, task: str) -> Table:
+    names = result.settings.labels(task)
     frame = result.metrics
     own = frame[(frame["task"] == task) & (frame["domain"] == TEST)]
     medians = own.groupby("method", sort=False)[list(_COSTS)].median()
@@ -190,10 +181,10 @@ def _ablation(result: Result) -> Table:
 def _means(
     result: Result,
     task: str,
-    names: dict[str, str],
     columns: dict[tuple[str, str], str],
     caption: str,
 ) -> Table:
+    names = result.settings.labels(task)
     run = [key for key in names if (task, key) not in result.skipped]
     cells = {}
     for (domain, column), label in columns.items():
@@ -204,8 +195,15 @@ def _means(
     )
 
 
-def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
-    shown = {key: label for key, label in names.items() if key not in _NOT_DRAWN}
+def _figures(result: Result) -> tuple[Figure, ...]:
+    shown = {
+        task: {
+            key: label
+            for key, label in result.settings.labels(task).items()
+            if key not in _NOT_DRAWN
+        }
+        for task in (IMAGES, PROTEINS)
+    }
     draw = functools.partial
     return (
         Figure(
@@ -213,7 +211,7 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             "Accuracy against confidence on images like those of training (left) and turned ones "
             "(right), all seeds together, 15 bins; on the diagonal a network knows what it knows. "
             "Bins with fewer than 10 samples are left out.",
-            draw(ella_figures.reliability, predictions=result.predictions, names=shown),
+            draw(ella_figures.reliability, predictions=result.predictions, names=shown[IMAGES]),
             size=(9.0, 4.6),
         ),
         Figure(
@@ -221,7 +219,7 @@ def _figures(result: Result, names: dict[str, str]) -> tuple[Figure, ...]:
             "Part of the targets below the predicted quantile of each level, less the level: "
             "proteins like those of training (left) and larger ones (right), all seeds together. "
             "0 is right.",
-            draw(ella_figures.quantiles, predictions=result.predictions, names=shown),
+            draw(ella_figures.quantiles, predictions=result.predictions, names=shown[PROTEINS]),
             size=(9.0, 4.6),
         ),
         Figure(

@@ -197,10 +197,10 @@ def load_table(settings: Settings, folder: Path | str | None) -> Table:
         train_test_rows(prepared, domains.inside, 0.9, seed) for seed in range(settings.seeds)
     )
     train, test = splits[0]
-    if settings.train_rows + settings.validation > len(train) or settings.test > len(test):
+    if settings.train_rows + settings.validation_rows > len(train) or settings.test > len(test):
         raise SettingsError(
-            f"{settings.train_rows} proteins to train and {settings.validation} to validate are "
-            f"more than {len(train)}, or {settings.test} to test more than {len(test)}."
+            f"{settings.train_rows} proteins to train and {settings.validation_rows} to validate "
+            f"are more than {len(train)}, or {settings.test} to test more than {len(test)}."
         )
     return Table(prepared.features, prepared.target, splits, domains.outside)
 
@@ -218,7 +218,7 @@ def protein_task(table: Table, settings: Settings, seed: int) -> Task:
     """
     rows, test = table.splits[seed]
     train, validation = np.split(
-        rows[: settings.train_rows + settings.validation], [settings.train_rows]
+        rows[: settings.train_rows + settings.validation_rows], [settings.train_rows]
     )
     inputs = Scale.of(table.features[train])
     targets = Scale.of(table.target[train, None])
