@@ -28,6 +28,8 @@ class Plan:
         unsure: Nodes where nothing came back from the samples that the plan was learnt from, so
             that the order of the samples is not known.
         moving: Whether the model may put samples in an order that depends on what they are.
+        convolves: Whether the model convolves images, as of
+            :func:`farfield.empirical.graph.convolves`.
         graph_bytes: Bytes of a sample's graph.
         value_bytes: Bytes of what went into a sample's largest layer, as its rule needs it.
         signal_bytes: Bytes of a sample's signals, for each direction.
@@ -41,6 +43,7 @@ class Plan:
     slow: Mapping[str, str]
     unsure: frozenset[int] = frozenset()
     moving: bool = False
+    convolves: bool = False
     graph_bytes: float | int = 0
     value_bytes: float | int = 0
     signal_bytes: float | int = 0
