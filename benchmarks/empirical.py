@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import farfield as ff
 from farfield.empirical.costs import Pair, clusters, costs
 from farfield.empirical.graph import graph_of
+from farfield.empirical.masked import cost, masks_of
 from farfield.empirical.signals import signals_at
 from peer_kernels import forget_peak, memory
 from peer_tangents import METHODS
@@ -138,6 +139,9 @@ def floor(model: nn.Module, x: Tensor, kind: str) -> tuple[float, float]:
     products = 0.0
     for names in block.block.plan.units:
         for cluster in clusters([Pair(f, f) for f in map(block.factor, names)]):
+            if masks_of(cluster, engine.mode.kind, True):
+                products += 2 * cost(cluster, engine.mode.kind, True)
+                continue
             first, second = costs(cluster, engine.mode.kind, True)
             gram, dense = costs(cluster, engine.mode.kind, True, counted=False)
             products += 2 * (gram if first <= second else dense)

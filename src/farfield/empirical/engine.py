@@ -17,6 +17,7 @@ from farfield.empirical.factors import Dense, Factor
 from farfield.empirical.forward import Forward, check_model, full_precision
 from farfield.empirical.graph import graph_of
 from farfield.empirical.inputs import Inputs, count, kind_of
+from farfield.empirical.masked import masks_of
 from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
 from farfield.empirical.own import Own
@@ -232,7 +233,8 @@ class Engine:
             own = self._own(block)
             for unit in _units(block, block, members):
                 for cluster in clusters([self._pair(block, block, name) for name in unit]):
-                    own.add(cluster)
+                    masks = masks_of(cluster, self.mode.kind, True)
+                    own.add(cluster, masks and masks[0])
             found[group] = self._averaged(own.total, block.outputs)
         _check_finite(found.values())
         return found
