@@ -111,7 +111,6 @@ class Block:
     written: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
     kept: dict[Node, Tensor] | None = None
 
-    @torch.no_grad()
     def factor(self, name: str) -> Factor | None:
         """The gradients of every sample with respect to a parameter.
 
@@ -150,7 +149,6 @@ class Block:
             parts.append(self._at_leaf(factor, use, name).dense())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
-    @torch.no_grad()
     def of_use(self, use: Use) -> Factor | None:
         """The gradients of every sample with respect to the source of a use."""
         written = self.written.get((use.node, use.position))

@@ -260,6 +260,7 @@ def _bytes(graph: Graph, small: Graph, outputs: Tensor) -> float:
     return float(each * outputs.element_size())
 
 
+@torch.no_grad()
 def _checked(plan: Plan, block: Block, each: Sequence[Mapping[str, Tensor]]) -> Plan:
     """The plan, with the slow way for parameters whose rules disagree with autograd."""
     slow = dict(plan.slow)
