@@ -28,6 +28,8 @@ class Plan:
         unsure: Nodes where nothing came back from the samples that the plan was learnt from, so
             that the order of the samples is not known.
         moving: Whether the model may put samples in an order that depends on what they are.
+        convolves: Whether the model convolves images, as of
+            :func:`farfield.empirical.graph.convolves`.
         graph_bytes: Bytes of a sample's graph.
         value_bytes: Bytes of what went into a sample's largest layer, as its rule needs it.
         signal_bytes: Bytes of a sample's signals, for each direction.
@@ -41,6 +43,7 @@ class Plan:
     slow: Mapping[str, str]
     unsure: frozenset[int] = frozenset()
     moving: bool = False
+    convolves: bool = False
     graph_bytes: float | int = 0
     value_bytes: float | int = 0
     signal_bytes: float | int = 0
@@ -108,7 +111,6 @@ class Block:
     written: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
     kept: dict[Node, Tensor] | None = None
 
-    @torch.no_grad()
     def factor(self, name: str) -> Factor | None:
         """The gradients of every sample with respect to a parameter.
 
@@ -153,7 +155,6 @@ class Block:
         parts = [factor.dense() for factor in self.leaf_factors(name)]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
-    @torch.no_grad()
     def of_use(self, use: Use) -> Factor | None:
         """The gradients of every sample with respect to the source of a use."""
         written = self.written.get((use.node, use.position))

@@ -18,6 +18,7 @@ from farfield.empirical.grams import (
     value_gram,
     written_full,
 )
+from farfield.empirical.masked import add_masked, masks_of
 from farfield.empirical.outputs import Kind
 from farfield.empirical.own import Own, part_rows, parts_of
 from farfield.empirical.workspace import Workspace
@@ -57,6 +58,13 @@ class Contraction:
                 share their signals' Gram matrix.
         """
         for cluster in clusters(pairs):
+            masks = masks_of(cluster, self.kind, self.same)
+            if masks is not None:
+                for pair in cluster:
+                    add_masked(self.target, self.kind, pair, masks, self.scratch)
+                if self.own:
+                    self.own.add(cluster, masks[0])
+                continue
             if self._by_gram(cluster):
                 self._add_gram(cluster)
                 if self.own:
@@ -86,7 +94,9 @@ class Contraction:
         """The way that is taken for each parameter, in words."""
         found: dict[int, str] = {}
         for cluster in clusters(pairs):
-            way = "Gram matrices" if self._by_gram(cluster) else "per-sample gradients"
+            masks = masks_of(cluster, self.kind, self.same)
+            by_gram = masks is None and self._by_gram(cluster)
+            way = "Gram matrices" if by_gram else "per-sample gradients"
             found |= {id(pair): way for pair in cluster}
         return [found[id(pair)] for pair in pairs]
 

@@ -82,7 +82,8 @@ def clusters(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         left, right = pair.left, pair.right
         key: object = number
         if isinstance(left, Outer) and isinstance(right, Outer):
-            key = _identity(left.signals), _identity(right.signals)
+            first = _identity(left.signals)
+            key = first, first if right is left else _identity(right.signals)
         found.setdefault(key, []).append(pair)
     yield from found.values()
 

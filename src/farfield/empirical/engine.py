@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from farfield.empirical.block import Block, Plan
+from farfield.empirical.channels import learn_with_channels_last
 from farfield.empirical.contraction import Contraction
 from farfield.empirical.costs import Pair, clusters
 from farfield.empirical.factors import Dense, Factor
 from farfield.empirical.forward import Forward, check_model, full_precision
 from farfield.empirical.graph import graph_of
-from farfield.empirical.inputs import Inputs, count, tensors_of
+from farfield.empirical.inputs import Inputs, count, kind_of
+from farfield.empirical.masked import masks_of
 from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
 from farfield.empirical.own import Own
@@ -111,6 +113,7 @@ class Engine:
     groups: Groups
     budget: int
     _plans: dict[object, Plan] = field(default_factory=dict)
+    _channels_last: dict[object, Plan] = field(default_factory=dict)
     _sizes: dict[object, Size] = field(default_factory=dict)
 
     @torch.inference_mode(False)
@@ -130,7 +133,21 @@ class Engine:
             RangeError: A gradient is not finite.
             UnsupportedOperation: The outputs of one sample depend on others.
         """
-        everything = self.forward(inputs)
+        if kind_of(inputs) in self._channels_last and count(inputs) >= SAMPLES:
+            try:
+                found = self._gradients(inputs, replace(self.forward, channels_last=True))
+            except RuntimeError:  # a view that wants the channels first in batches of this size
+                found = None
+            if found is not None:
+                return found
+        found = self._gradients(inputs, self.forward)
+        if found is None:
+            raise AssertionError("images as they come have a plan, if only the slow one")
+        return found
+
+    def _gradients(self, inputs: Inputs, forward: Forward) -> Gradients | None:
+        """The gradients; ``None`` where these images should not have their channels last."""
+        everything = forward(inputs)
         outputs = self.mode.chosen(everything)
         if bool(outputs.isnan().any()):
             raise RangeError(
@@ -145,9 +162,13 @@ class Engine:
                 "No parameter that counts influences the outputs: those with "
                 "requires_grad=False do not, nor those that parameters=... leaves out."
             )
-        shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors_of(inputs))
-        plan = self._plan(graph.skeleton, shapes, inputs)
+        if forward.channels_last:
+            plan = self._channels_last[kind_of(inputs)]
+        else:
+            plan = self._plan(graph.skeleton, inputs)
         if plan.skeleton != graph.skeleton:  # these samples take other paths through the model
+            if forward.channels_last:
+                return None
             reason = "the operations of the model depend on the samples"
             plan = Plan(graph.skeleton, (), {}, dict.fromkeys(graph.leaves.values(), reason))
         cotangents = self.mode.cotangents(outputs.detach())
@@ -212,7 +233,8 @@ class Engine:
             own = self._own(block)
             for unit in _units(block, block, members):
                 for cluster in clusters([self._pair(block, block, name) for name in unit]):
-                    own.add(cluster)
+                    masks = masks_of(cluster, self.mode.kind, True)
+                    own.add(cluster, masks and masks[0])
             found[group] = self._averaged(own.total, block.outputs)
         _check_finite(found.values())
         return found
@@ -259,13 +281,14 @@ class Engine:
             SettingsError: As :meth:`check`.
         """
         self.check()
-        kind = tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors_of(inputs))
+        kind = kind_of(inputs)
         if kind not in self._sizes:
-            self._sizes[kind] = self._size(self.gradients(inputs))
+            block = self.gradients(inputs)
+            plan = self._channels_last.get(kind, block.block.plan)
+            self._sizes[kind] = self._size(block, plan)
         return self._sizes[kind]
 
-    def _size(self, block: Gradients) -> Size:
-        plan = block.block.plan
+    def _size(self, block: Gradients, plan: Plan) -> Size:
         slow = sum(
             self.parameters[name].numel() * self.parameters[name].element_size()
             for name in plan.slow
@@ -280,8 +303,8 @@ class Engine:
         need = Need(plan.graph_bytes, signals, plan.value_bytes, pair * len(self.groups))
         return Size(need, block.outputs, block.like[:0])
 
-    def _plan(self, skeleton: object, shapes: object, inputs: Inputs) -> Plan:
-        kind = skeleton, shapes
+    def _plan(self, skeleton: object, inputs: Inputs) -> Plan:
+        kind = skeleton, kind_of(inputs)
         if kind not in self._plans:
             plan = learn(self.forward, self.parameters, inputs)
             if plan.skeleton != skeleton:
@@ -291,6 +314,9 @@ class Engine:
             if count(inputs) < SAMPLES:
                 return plan  # learnt from copies of the samples, which tell less
             self._plans[kind] = plan
+            other = learn_with_channels_last(self.forward, self.parameters, inputs, plan)
+            if other is not None:
+                self._channels_last[kind[1]] = other
         return self._plans[kind]
 
     def _pair(self, left: Gradients, right: Gradients, name: str) -> Pair:

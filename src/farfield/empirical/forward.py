@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from farfield.empirical.inputs import Inputs, as_arguments, count, mapped, tensors_of
+from farfield.empirical.inputs import (
+    Inputs,
+    as_arguments,
+    count,
+    mapped,
+    tensors_of,
+    with_channels_last,
+)
 from farfield.empirical.outputs import HALF, OutputChoice, flattened
 from farfield.errors import SettingsError, UnsupportedOperation
 from farfield.replaced import replaced
@@ -24,10 +31,12 @@ class Forward:
     Attributes:
         model: The model.
         output: Which output tensor, if it returns several.
+        channels_last: Whether images are given to the model with their channels last in memory.
     """
 
     model: nn.Module
     output: OutputChoice = None
+    channels_last: bool = False
 
     def __call__(
         self, inputs: Inputs, parameters: Sequence[tuple[Tensor, Tensor]] | None = None
@@ -49,7 +58,8 @@ class Forward:
         with _surroundings(self.model, inputs):
             values = {id(buffer): buffer.clone() for buffer in self.model.buffers()}
             values |= {id(own): other for own, other in parameters or ()}
-            positional, named = as_arguments(mapped(inputs, _plain))
+            ordered = mapped(inputs, with_channels_last) if self.channels_last else inputs
+            positional, named = as_arguments(mapped(ordered, _plain))
             named_inputs = _inputs_named(self.model, inputs)
             with replaced(self.model, values), named_inputs, _drawn() as drawn:
                 result = self.model(*positional, **named)

@@ -161,6 +161,29 @@ def order_of(graph: Graph) -> list[int]:
     return order
 
 
+def convolves(graph: Graph, fixed: Sequence[bool]) -> bool:
+    """Whether a model convolves images, and nothing it does depends on where numbers stand.
+
+    Args:
+        graph: The graph of its outputs.
+        fixed: For each node, whether it depends on parameters alone.
+
+    Returns:
+        Also no where samples make the weights of a convolution, so that signals come back through
+        gradients with respect to weights (see :mod:`farfield.empirical.channels`).
+    """
+    found = False
+    for number, name in enumerate(graph.names):
+        if name.startswith("AsStrided"):
+            return False
+        if name.startswith("Convolution"):
+            weight = graph.inputs[number][1][0]
+            if weight >= 0 and not fixed[weight]:
+                return False
+            found = found or len(graph.shapes(number)[0]) == 4
+    return found
+
+
 def uses_of(graph: Graph, fixed: Sequence[bool]) -> list[Use]:
     """All uses of the parameters that count.
 

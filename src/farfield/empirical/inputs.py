@@ -60,6 +60,24 @@ def count(inputs: Inputs) -> int:
     return len(tensors_of(inputs)[0])
 
 
+def kind_of(inputs: Inputs) -> tuple[object, ...]:
+    """What batches of the same kind have in common, whatever the number of samples."""
+    return tuple((tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors_of(inputs))
+
+
+def is_image(tensor: Tensor) -> bool:
+    """Whether a tensor may hold images, (n, channels, height, width)."""
+    return tensor.ndim == 4 and tensor.is_floating_point()
+
+
+def with_channels_last(tensor: Tensor) -> Tensor:
+    """A copy of images with their channels last in memory; other tensors as they are."""
+    if not is_image(tensor):
+        return tensor
+    # Of a single channel, only the strides of a new tensor say that it is the last.
+    return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor.detach())
+
+
 def check_inputs(inputs: object) -> None:
     """Refuse what is not a batch of finite real numbers or integers.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from farfield.empirical.costs import Pair, in_any_order
 from farfield.empirical.factors import Factor, Outer
+from farfield.empirical.masked import Masked, add_masked_own
 from farfield.empirical.outputs import Kind
 from farfield.empirical.workspace import Take, Workspace, fresh
 
@@ -40,12 +41,20 @@ class Own:
         by_gram = factor.positions * (factor.columns + each)
         return self.kind != "full" and 4 * by_gram <= each * factor.columns
 
-    def add(self, cluster: Sequence[Pair]) -> None:
+    def add(self, cluster: Sequence[Pair], mask: Masked | None = None) -> None:
         """Add the shares of some parameters.
 
         Args:
             cluster: Parameters of the same signals.
+            mask: That of these signals, if they have one.
         """
+        if mask is not None:
+            for pair in cluster:
+                if not isinstance(pair.left, Outer):
+                    raise AssertionError("only sums of outer products have masks")
+                args = self.total, self.kind, pair.left, mask, pair.weight, self.scratch
+                add_masked_own(*args)
+            return
         grams = [
             (pair.left, pair.weight)
             for pair in cluster

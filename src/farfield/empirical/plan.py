@@ -9,7 +9,7 @@ autograd's own, so that a parameter is either accounted for or taken the slow wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -19,11 +19,11 @@ from torch import Tensor
 from farfield.empirical.block import Block, Plan
 from farfield.empirical.factors import Outer, signals_of, size_of
 from farfield.empirical.forward import Forward
-from farfield.empirical.graph import Graph, Use, graph_of, order_of, uses_of
+from farfield.empirical.graph import Graph, Use, convolves, graph_of, order_of, uses_of
 from farfield.empirical.inputs import Inputs, count, rows_of
 from farfield.empirical.layout import Layout, find_layout
 from farfield.empirical.rules import find_rule
-from farfield.empirical.signals import signals_at
+from farfield.empirical.signals import gradients_at, signals_at
 from farfield.errors import RangeError, UnsupportedOperation
 
 _VIEWS = ("View", "UnsafeView", "Transpose", "TBackward", "Permute", "Unsqueeze", "Squeeze")
@@ -35,7 +35,8 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
     """Find out how a model uses its parameters.
 
     Args:
-        forward: The model.
+        forward: The model. If its images have their channels last, the gradients that the rules
+            are compared with are still those of images as they come.
         parameters: The parameters that count.
         inputs: Samples of the kind that is to be understood.
 
@@ -61,7 +62,15 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
     uses = uses_of(graph, fixed)
     nodes = sorted({use.node for use in uses})
     weights = _random_like(outputs)
-    each = [_one(outputs, graph, nodes, parameters, weights, i) for i in range(SAMPLES)]
+    plain = replace(forward, channels_last=False)
+    compared = plain(batch) if forward.channels_last else outputs
+    each = [
+        (
+            signals_at(outputs, graph, nodes, _only(weights, sample)),
+            _gradients(compared, parameters, graph.leaves.values(), _only(weights, sample)),
+        )
+        for sample in range(SAMPLES)
+    ]
     _check_finite(each)
     layouts: dict[int, Layout] = {}
     unsure: set[int] = set()
@@ -76,7 +85,7 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
             unsure.add(node)
     unordered = [graph.names[node] for node in nodes if node not in layouts]
     if met is not None or unordered:
-        own = _alone(forward, parameters, batch, weights)
+        own = _alone(plain, parameters, batch, weights)
         _check_gradients(met or unordered[0], own, [gradients for _, gradients in each])
     if met is not None:  # some of the samples, taken out of the batch by what they are
         reason = "the operations of the model depend on the samples"
@@ -88,7 +97,8 @@ def learn(forward: Forward, parameters: Mapping[str, Tensor], inputs: Inputs) ->
     }
     graph_bytes = _bytes(graph, small, outputs)
     moving = _moving(graph, fixed)
-    plan = Plan(graph.skeleton, known, layouts, slow, frozenset(unsure), moving, graph_bytes)
+    able = convolves(graph, fixed)
+    plan = Plan(graph.skeleton, known, layouts, slow, frozenset(unsure), moving, able, graph_bytes)
     return _checked(plan, Block(plan, graph, stacked, SAMPLES), [own for _, own in each])
 
 
@@ -175,8 +185,8 @@ def _alone(
     for sample in range(SAMPLES):
         outputs = forward(rows_of(batch, slice(sample, sample + 1)))
         names = {id(parameter): name for name, parameter in parameters.items()}
-        graph = graph_of(outputs, names)
-        found.append(_one(outputs, graph, (), parameters, weights[sample : sample + 1], 0)[1])
+        leaves = graph_of(outputs, names).leaves.values()
+        found.append(_gradients(outputs, parameters, leaves, weights[sample : sample + 1]))
     return found
 
 
@@ -206,20 +216,20 @@ def _random_like(outputs: Tensor) -> Tensor:
     return drawn.to(outputs)
 
 
-def _one(
-    outputs: Tensor,
-    graph: Graph,
-    nodes: Sequence[int],
-    parameters: Mapping[str, Tensor],
-    weights: Tensor,
-    sample: int,
-) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Signals and gradients of the weighed outputs of one sample."""
-    cotangent = torch.zeros_like(outputs)
+def _only(weights: Tensor, sample: int) -> Tensor:
+    """The weights of one sample's outputs, and zeros."""
+    cotangent = torch.zeros_like(weights)
     cotangent[sample] = weights[sample]
-    used = {name: parameters[name] for name in sorted(set(graph.leaves.values()))}
-    found = signals_at(outputs, graph, nodes, cotangent, list(used.values()))
-    return found[: len(nodes)], dict(zip(used, found[len(nodes) :], strict=True))
+    return cotangent
+
+
+def _gradients(
+    outputs: Tensor, parameters: Mapping[str, Tensor], leaves: Iterable[str], cotangent: Tensor
+) -> dict[str, Tensor]:
+    """Autograd's own gradients with respect to the parameters that a graph holds."""
+    used = {name: parameters[name] for name in sorted(set(leaves))}
+    found = gradients_at(outputs, list(used.values()), cotangent)
+    return dict(zip(used, found, strict=True))
 
 
 def _with_rules(
@@ -250,6 +260,7 @@ def _bytes(graph: Graph, small: Graph, outputs: Tensor) -> float:
     return float(each * outputs.element_size())
 
 
+@torch.no_grad()
 def _checked(plan: Plan, block: Block, each: Sequence[Mapping[str, Tensor]]) -> Plan:
     """The plan, with the slow way for parameters whose rules disagree with autograd."""
     slow = dict(plan.slow)

@@ -50,12 +50,25 @@ def run_back(
             written[place][:, direction] = gradients[:, 0]
         for node, signal in signals.items():
             if node not in together:
-                # The directions of a sample side by side: products want them so.
-                rows, *rest = signal.shape or (1,)
-                empty = fresh((rows, len(cotangents), *rest), signal).transpose(0, 1)
-                together[node] = empty if signal.ndim else empty.squeeze(1)
+                together[node] = _stack(len(cotangents), signal)
             together[node][direction] = signal
     return Block(plan, graph, together, samples, written)
+
+
+def _stack(directions: int, signal: Tensor) -> Tensor:
+    """Memory for a node's signals, (directions, *shape), in the order that products want.
+
+    The directions stand directly outside of the channels, so that both together are the rows of a
+    product: (n, directions, channels, ...), or (n, ..., directions, channels) of images whose
+    channels are last in memory.
+    """
+    steps = signal.stride()
+    axes = sorted(range(signal.ndim), key=lambda axis: (-steps[axis], axis))
+    place = axes.index(1) if signal.ndim > 1 else signal.ndim
+    sizes = [signal.shape[axis] for axis in axes]
+    memory = fresh((*sizes[:place], directions, *sizes[place:]), signal)
+    where = [axes.index(axis) + (axes.index(axis) >= place) for axis in range(signal.ndim)]
+    return memory.permute(place, *where)
 
 
 @torch.no_grad()
@@ -69,33 +82,38 @@ def _written_out(block: Block, uses: Sequence[Use]) -> Iterator[tuple[tuple[int,
 
 
 def signals_at(
-    outputs: Tensor,
-    graph: Graph,
-    nodes: Sequence[int],
-    cotangent: Tensor,
-    parameters: Sequence[Tensor] = (),
+    outputs: Tensor, graph: Graph, nodes: Sequence[int], cotangent: Tensor
 ) -> list[Tensor]:
-    """Gradients with respect to what some nodes computed, and to parameters.
+    """Gradients with respect to what some nodes computed.
 
     Args:
         outputs: Result of the model, (n, o).
         graph: Its graph.
         nodes: Numbers of nodes.
         cotangent: What to propagate back, (n, o).
-        parameters: Parameters.
 
     Returns:
         One gradient for each; zeros where the outputs do not depend on it.
     """
     edges = [GradientEdge(graph.nodes[number], 0) for number in nodes]
-    wanted: list[Any] = [*edges, *parameters]
+    shapes = [graph.shapes(number)[0] for number in nodes]
+    return _filled(outputs, edges, shapes, cotangent)
+
+
+def gradients_at(outputs: Tensor, parameters: Sequence[Tensor], cotangent: Tensor) -> list[Tensor]:
+    """Gradients with respect to parameters, likewise."""
+    shapes = [tuple(parameter.shape) for parameter in parameters]
+    return _filled(outputs, parameters, shapes, cotangent)
+
+
+def _filled(
+    outputs: Tensor, wanted: Sequence[Any], shapes: Sequence[tuple[int, ...]], cotangent: Tensor
+) -> list[Tensor]:
     if not wanted:
         return []
     found: tuple[Tensor | None, ...] = torch.autograd.grad(
         [outputs], wanted, [cotangent], retain_graph=True, allow_unused=True
     )
-    shapes = [graph.shapes(number)[0] for number in nodes]
-    shapes += [tuple(parameter.shape) for parameter in parameters]
     filled = []
     for gradient, shape in zip(found, shapes, strict=True):
         if gradient is None:
