@@ -245,7 +245,7 @@ def _alarms(result: Result, task: str) -> Claim:
     best = (means["auroc_novelty"] >= means["auroc_output_std"]).all()
     return Claim(
         f"{task}, alarms",
-        "The distance in tangent features (novelty) tells samples far from the training data at "
+        "The novelty (distances in tangent features and among the inputs) tells far samples at "
         "least as well as the standard deviation.",
         "a goal of this library",
         said,
