@@ -153,7 +153,7 @@ def pass_seconds(model: nn.Module, x: Tensor, kind: str, repeats: int) -> float:
     engine = ff.empirical_ntk(model, outputs=kind)._engine
     engine.gradients(x)
     plan = engine.gradients(x).block.plan  # the first call learns it
-    ordered = any(plan is other for other in engine._channels_last.values())
+    ordered = any(plan is other for other in engine._passes._channels_last.values())
     forward = replace(engine.forward, channels_last=ordered)
     names = {id(parameter): name for name, parameter in engine.parameters.items()}
     runs = []

@@ -20,8 +20,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from farfield.empirical.engine import Gradients
 from farfield.empirical.factors import Factor, Lookup, Outer, entries, signals_of
+from farfield.empirical.gradients import Gradients
 
 _AT_ONCE = 2**22  # numbers of an intermediate result: more leave the cache
 _FORWARD = 3.0  # products of a layer that forward mode takes for each direction
