@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import farfield as ff
 from farfield import report
 from farfield.errors import DataError, SettingsError
 from farfield.studies import ella, ella_methods, ella_metrics, ella_peers, ella_tasks
@@ -155,6 +157,26 @@ def test_kronecker_factors_that_are_turned_once_say_the_same(likelihood: str, ou
         kfac._laplace.prior_precision = ridge
         found = kfac.at(kfac.kept(jacobians), ridge)
         torch.testing.assert_close(found, kfac._covariances(jacobians), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
+def test_peers_tuned_by_evidence_agree_with_the_exact_evidence(
+    likelihood: str, outputs: int
+) -> None:
+    if not ella_peers.installed():
+        pytest.skip("laplace-torch is not installed")
+    task = task_of(likelihood, outputs)
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
+    peer = ella_peers._fit(network, task, SMALL, "all", "full", by_evidence=True)
+    before = copy.deepcopy(task.validation)
+    peer.tune(task.validation)
+    torch.testing.assert_close(task.validation, before, rtol=0.0, atol=0.0)
+    exact = ff.LinearizedLaplace(network, likelihood).fit(task.train).tune()
+    # 200 steps of Adam on float32 logarithms end within a few thousandths of a flat maximum.
+    assert peer.prior_precision == pytest.approx(exact.prior_precision, rel=0.05)
+    assert peer.noise_var == pytest.approx(exact.noise_var if outputs == 1 else 1.0, rel=0.02)
+    x = task.domains["test"][0]
+    torch.testing.assert_close(peer.moments(x)[1], exact.predict_outputs(x)[1], rtol=0.1, atol=1e-4)
 
 
 def test_tuning_finds_the_noise_and_temperature_that_made_the_data() -> None:

@@ -16,6 +16,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader, TensorDataset
 
 from farfield.studies.ella_methods import (
+    GAUSSIAN,
     MONTE_CARLO,
     PROBIT,
     Method,
@@ -29,6 +30,7 @@ from farfield.studies.ella_tasks import Labelled, Task
 if TYPE_CHECKING:
     from farfield.studies.ella import Settings
 
+_STEPS, _STEP = 200, 0.1  # of Adam, on logarithms; laplace-torch takes 100
 INSTALL = (
     "laplace-torch or BackPACK is not installed; install both with: pip install 'farfield[ella]'"
 )
@@ -152,6 +154,27 @@ class PeerKron(Peer):
         return found.double()
 
 
+class PeerByEvidence(Peer):
+    """Tuned by the marginal likelihood of the training data, as the paper's baselines are."""
+
+    def tune(self, validation: Labelled) -> None:
+        """Choose prior precision and noise; the held-out data are not looked at."""
+        del validation
+        logs = torch.zeros(1 + (self.link == GAUSSIAN), requires_grad=True)
+        optimizer = torch.optim.Adam([logs], _STEP)
+        with _quietly():
+            for _ in range(_STEPS):
+                optimizer.zero_grad()
+                precision, *deviation = logs.exp()
+                evidence = self._laplace.log_marginal_likelihood(precision, *deviation)
+                (-evidence).backward()
+                optimizer.step()
+        precision, *deviation = logs.detach().exp()
+        self.noise_var = float(deviation[0]) ** 2 if deviation else 1.0
+        self._laplace.sigma_noise = 1.0
+        self._laplace.prior_precision = float(precision) * self.noise_var
+
+
 class PeerElla(Peer):
     """laplace-torch's own ELLA, whose features are computed anew for each prior precision."""
 
@@ -172,6 +195,7 @@ def _fit(
     subset: str,
     structure: str,
     link: str = MONTE_CARLO,
+    by_evidence: bool = False,
     **given: Any,
 ) -> Peer:
     """A posterior of some weights, with the curvature that was the fastest on CPU: BackPACK's."""
@@ -181,6 +205,7 @@ def _fit(
 
         kept = copy.deepcopy(network)  # BackPACK leaves its hooks in the modules
         kind = {"gp": PeerElla, "kron": PeerKron}.get(structure, Peer)
+        kind = PeerByEvidence if by_evidence else kind
         laplace = Laplace(kept, task.likelihood, subset, structure, backend=BackPackGGN, **given)
         return kind(laplace, task, settings.batch_size, link)
 
@@ -236,6 +261,18 @@ def _too_slow(network: nn.Module, task: Task, settings: Settings) -> str:
 LAST = Method("last", "last layer", lambda n, t, s: _fit(n, t, s, "last_layer", "full"), _hindered)
 DIAGONAL = Method("diagonal", "diagonal", lambda n, t, s: _fit(n, t, s, "all", "diag"), _hindered)
 KFAC = Method("kfac", "KFAC", lambda n, t, s: _fit(n, t, s, "all", "kron"), _hindered)
+LAST_EVIDENCE = Method(
+    "last_evidence",
+    "last layer, by evidence",
+    lambda n, t, s: _fit(n, t, s, "last_layer", "full", by_evidence=True),
+    _hindered,
+)
+KFAC_EVIDENCE = Method(
+    "kfac_evidence",
+    "KFAC, by evidence",
+    lambda n, t, s: _fit(n, t, s, "all", "kron", by_evidence=True),
+    _hindered,
+)
 LAST_PROBIT = Method(
     "last_probit",
     "last layer, probit",

@@ -40,7 +40,7 @@ _COSTS = {
 }
 _NOT_DRAWN = (
     *("temperature", "diagonal", "subnetwork", "peer_ella"),
-    *("last_probit", "ella_probit"),
+    *("last_probit", "ella_probit", "last_evidence", "kfac_evidence"),
 )
 _ALARMS = {"output_std": "standard deviation", "entropy": "entropy", "novelty": "novelty"}
 
