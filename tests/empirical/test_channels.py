@@ -63,7 +63,7 @@ def test_only_where_nothing_changes(between, taken, dtype) -> None:
     allowed = 1e-12 if dtype == torch.float64 else 1e-4
     for _ in range(2):  # the plan is learnt in the first call
         assert (kernel(x) - wanted).norm() <= allowed * wanted.norm()
-    assert bool(kernel._engine._channels_last) == taken
+    assert bool(kernel._engine._passes._channels_last) == taken
 
 
 def test_blocks_of_any_size_and_form() -> None:
