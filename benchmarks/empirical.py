@@ -31,7 +31,7 @@ from farfield.empirical.costs import Pair, clusters, costs
 from farfield.empirical.graph import graph_of
 from farfield.empirical.masked import cost, masks_of
 from farfield.empirical.signals import signals_at
-from peer_kernels import forget_peak, memory
+from peer_kernels import forget_peak, memory, timed
 from peer_tangents import METHODS
 
 HERE = Path(__file__).parent
@@ -148,7 +148,7 @@ def floor(model: nn.Module, x: Tensor, kind: str) -> tuple[float, float]:
     return passes / 1e9, products / 1e9
 
 
-def pass_seconds(model: nn.Module, x: Tensor, kind: str, repeats: int) -> float:
+def pass_seconds(model: nn.Module, x: Tensor, kind: str, repeats: int, seconds: float) -> float:
     """Best time of a pass forwards and one backwards to the layers for each direction."""
     engine = ff.empirical_ntk(model, outputs=kind)._engine
     engine.gradients(x)
@@ -156,15 +156,14 @@ def pass_seconds(model: nn.Module, x: Tensor, kind: str, repeats: int) -> float:
     ordered = any(plan is other for other in engine._passes._channels_last.values())
     forward = replace(engine.forward, channels_last=ordered)
     names = {id(parameter): name for name, parameter in engine.parameters.items()}
-    runs = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
+
+    def passes() -> None:
         outputs = forward(x)
         graph = graph_of(outputs, names)
         for cotangent in engine.mode.cotangents(outputs.detach()):
             signals_at(outputs, graph, plan.nodes, cotangent)
-        runs.append(time.perf_counter() - begin)
-    return min(runs)
+
+    return min(timed(passes, repeats, seconds))
 
 
 def tutorial_operations(model: nn.Module, x: Tensor, kind: str) -> float:
@@ -194,7 +193,7 @@ def gemm_rate(seconds: float = 0.5) -> float:
     return best
 
 
-def measure(contender: str, case: str, repeats: int, budget: str) -> dict[str, Any]:
+def measure(contender: str, case: str, repeats: int, seconds: float, budget: str) -> dict[str, Any]:
     """Best time and peak of memory in this process."""
     make, shape, kind = CASES[case]
     torch.manual_seed(0)
@@ -210,16 +209,14 @@ def measure(contender: str, case: str, repeats: int, budget: str) -> dict[str, A
     mean = call().double().norm().item()
     runs = [time.perf_counter() - begin]
     peak = memory("VmHWM") - start
-    for _ in range(repeats - 1 if runs[0] < 60 else 0):
-        begin = time.perf_counter()
-        call()
-        runs.append(time.perf_counter() - begin)
+    if runs[0] < 60:
+        runs += timed(call, repeats - 1, seconds)
     found = {"seconds": min(runs), "first": runs[0], "megabytes": peak, "norm": mean}
     if contender == "farfield":
         passes, products = floor(model, x, kind)
         rate = gemm_rate()
         found |= {"passes": passes, "products": products, "rate": rate}
-        found["pass_seconds"] = pass_seconds(model, x, kind, repeats)
+        found["pass_seconds"] = pass_seconds(model, x, kind, repeats, seconds)
         found["tutorial"] = tutorial_operations(model, x, kind)
     return found
 
@@ -244,6 +241,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """All contenders on all cases, taking turns."""
     for case in arguments.cases:
         sizes = ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
+        sizes += ["--seconds", str(arguments.seconds)]
         options = [*sizes, "--memory", arguments.memory]
         best: dict[str, dict[str, Any]] = {}
         for _ in range(arguments.rounds):
@@ -321,7 +319,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5, help="runs in each process")
+    parser.add_argument("--repeats", type=int, default=5, help="runs in each process, at least")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of runs in each, at least")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each contender")
     parser.add_argument("--peer-python", help="Python with neural-tangents; without it, no peer")
     parser.add_argument("--peer-limit", type=int, default=300, help="seconds for a peer's way")
@@ -333,7 +332,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.contender:
         task = arguments.contender, arguments.case
-        print(json.dumps(measure(*task, arguments.repeats, arguments.memory)))
+        print(json.dumps(measure(*task, arguments.repeats, arguments.seconds, arguments.memory)))
         return
     if arguments.costs:
         scaling()

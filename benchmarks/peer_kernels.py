@@ -15,10 +15,25 @@ import os
 import sys
 import time
 import types
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+
+
+def timed(call: Callable[[], object], repeats: int, seconds: float = 0.0) -> list[float]:
+    """Seconds of each of so many calls at least, and of more until so much time is over.
+
+    Short calls need many: the first ones find cold caches.
+    """
+    runs: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(runs) < repeats or time.perf_counter() < end:
+        begin = time.perf_counter()
+        call()
+        runs.append(time.perf_counter() - begin)
+    return runs
 
 
 def limit_threads(threads: int) -> None:
@@ -63,11 +78,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     means = {"nngp_mean": float(nngp.mean()), "ntk_mean": float(ntk.mean())}
     del nngp, ntk
     forget_peak()
-    runs = []
-    for _ in range(arguments.repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(compiled(x))
-        runs.append(time.perf_counter() - begin)
+    runs = timed(lambda: jax.block_until_ready(compiled(x)), arguments.repeats)
     return {
         "seconds": min(runs),
         "runs": runs,

@@ -10,18 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 import types
 from typing import Any
 
 import numpy as np
 
-from peer_kernels import limit_threads
+from peer_kernels import limit_threads, timed
 
 METHODS = {"Jacobian contraction": 1, "NTK-vector products": 2, "structured derivatives": 3}
 
 
-def measure(case: str, method: str, repeats: int) -> dict[str, object]:
+def measure(case: str, method: str, repeats: int, seconds: float) -> dict[str, object]:
     """Seconds of an implementation."""
     # The peer imports TensorFlow for an experimental module, which nothing here uses.
     experimental = "neural_tangents.experimental"
@@ -50,11 +49,7 @@ def measure(case: str, method: str, repeats: int) -> dict[str, object]:
     kernel = nt.empirical_ntk_fn(apply, axes, vmap_axes=0, implementation=METHODS[method])
     compiled = jax.jit(lambda inputs, p: kernel(inputs, None, p))
     jax.block_until_ready(compiled(x, parameters))
-    runs = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(compiled(x, parameters))
-        runs.append(time.perf_counter() - begin)
+    runs = timed(lambda: jax.block_until_ready(compiled(x, parameters)), repeats, seconds)
     return {"seconds": min(runs)}
 
 
@@ -65,9 +60,11 @@ def main() -> None:
     parser.add_argument("--method", default="structured derivatives", choices=list(METHODS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
-    print(json.dumps(measure(arguments.case, arguments.method, arguments.repeats)))
+    found = measure(arguments.case, arguments.method, arguments.repeats, arguments.seconds)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
