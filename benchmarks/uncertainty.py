@@ -31,7 +31,7 @@ import farfield as ff
 from farfield.data import load_protein, prepare, split_by_threshold, train_test_rows
 from farfield.data.digits import load_digits
 from farfield.empirical.projections import projected
-from farfield.uncertainty.network import network_of
+from farfield.uncertainty.network import Network, network_of
 
 NORMS: dict[str, str | None] = {"no norm": None, "LayerNorm first": "layer"}
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -196,10 +196,8 @@ def proteins(seed: int, folder: Path) -> Far:
     own = [column[rows[:500]] for column in columns]
 
     def scaled(chosen: np.ndarray, column: int) -> Tensor:
-        found = (columns[column][torch.from_numpy(chosen)] - own[column].mean(0)) / own[column].std(
-            0
-        )
-        return found.float()
+        level, spread = own[column].mean(0), own[column].std(0)
+        return ((columns[column][torch.from_numpy(chosen)] - level) / spread).float()
 
     train = scaled(rows[:500], 0), scaled(rows[:500], 1)
     return Far(train, scaled(test[:300], 0), {"larger": scaled(parts.outside[:300], 0)})
@@ -322,6 +320,10 @@ def costs(repeats: int = 3) -> None:
             print(f"| {network} | {name} | {fit:.3f} | {predicted:.3f} |", flush=True)
 
 
+def _backwards(network: Network, x: Tensor, named: dict[str, Tensor]) -> Tensor:
+    return projected(network.engine.gradients(x), named)
+
+
 def products(repeats: int = 5, number: int = 20) -> None:
     """Features along K = 20 directions, by both ways in turns."""
     print("\n| network | forward mode, s | backwards, s | chosen |\n|---|---|---|---|")
@@ -332,9 +334,8 @@ def products(repeats: int = 5, number: int = 20) -> None:
         named = dict(zip(network.engine.parameters, directions, strict=True))
         times = []
         for _ in range(repeats):
-            forwards = seconds(lambda: network._forwards(x, directions))  # noqa: B023
-            backwards = seconds(lambda: projected(network.engine.gradients(x), named))  # noqa: B023
-            times.append((forwards, backwards))
+            forwards = seconds(partial(network._forwards, x, directions))
+            times.append((forwards, seconds(partial(_backwards, network, x, named))))
         one, other = map(min, zip(*times, strict=True))
         chosen = "backwards" if network.goes_backwards(x, number) else "forward mode"
         print(f"| {name} | {one:.3f} | {other:.3f} | {chosen} |")

@@ -121,10 +121,14 @@ def task_of(likelihood: str, outputs: int) -> ella_tasks.Task:
     )
 
 
+beside_peers = pytest.mark.skipif(
+    not ella_peers.installed(), reason="laplace-torch is not installed"
+)
+
+
+@beside_peers
 @pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
 def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
-    if not ella_peers.installed():
-        pytest.skip("laplace-torch is not installed")
     task = task_of(likelihood, outputs)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
     settings = dataclasses.replace(SMALL, exact_size=200, subnetwork=1000, dense=100)
@@ -143,10 +147,9 @@ def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
         torch.testing.assert_close(found[1], covariance, rtol=1e-3, atol=1e-5)
 
 
+@beside_peers
 @pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
 def test_kronecker_factors_that_are_turned_once_say_the_same(likelihood: str, outputs: int) -> None:
-    if not ella_peers.installed():
-        pytest.skip("laplace-torch is not installed")
     task = task_of(likelihood, outputs)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
     kfac = ella_peers.KFAC.fit(network, task, SMALL)
@@ -159,12 +162,11 @@ def test_kronecker_factors_that_are_turned_once_say_the_same(likelihood: str, ou
         torch.testing.assert_close(found, kfac._covariances(jacobians), rtol=1e-4, atol=1e-6)
 
 
+@beside_peers
 @pytest.mark.parametrize(("likelihood", "outputs"), [("classification", 3), ("regression", 1)])
 def test_peers_tuned_by_evidence_agree_with_the_exact_evidence(
     likelihood: str, outputs: int
 ) -> None:
-    if not ella_peers.installed():
-        pytest.skip("laplace-torch is not installed")
     task = task_of(likelihood, outputs)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
     peer = ella_peers._fit(network, task, SMALL, "all", "full", by_evidence=True)

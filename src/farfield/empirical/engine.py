@@ -69,19 +69,7 @@ class Engine:
         self._passes = Passes(self.forward, self.parameters, self.mode)
 
     def gradients(self, inputs: Inputs) -> Gradients:
-        """Run a block of samples forwards and backwards.
-
-        Args:
-            inputs: The samples.
-
-        Returns:
-            Their gradients.
-
-        Raises:
-            SettingsError: No parameter that counts influences the outputs.
-            RangeError: A gradient is not finite.
-            UnsupportedOperation: The outputs of one sample depend on others.
-        """
+        """The gradients of a block of samples; see :meth:`Passes.gradients`."""
         return self._passes.gradients(inputs)
 
     @torch.no_grad()
