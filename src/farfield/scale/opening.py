@@ -37,7 +37,7 @@ def open_kernel(store: str | Path) -> StoredKernel:
     if not stored.complete:
         raise DataError(
             f"The kernel in {store} is not finished: {stored.array.nchunks_initialized} of "
-            f"{stored.array.nchunks} tiles are there. Compute it again into the same store to go on"
+            f"{stored.array.nchunks} tiles are there. Run it again into the same store to go on."
         )
     return stored
 
