@@ -8,7 +8,7 @@ import farfield as ff
 from farfield.empirical import projections
 from farfield.empirical.factors import Lookup, Outer
 from farfield.empirical.kernel import engine_of
-from farfield.empirical.projections import backwards_pays, projected
+from farfield.empirical.projections import add_weighed, backwards_pays, projected
 from oracles import jacobians
 
 NAMES = [
@@ -43,6 +43,47 @@ def test_dense_jacobians(name, monkeypatch) -> None:
         found = projected(gradients, directions)
         # Rounding of sums of some hundred terms in float64.
         assert (found - wanted).norm() < 1e-12 * wanted.norm()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a scale"])
+def test_weighed_sums_of_dense_jacobians(name) -> None:
+    """Also with room for a single row of a parameter."""
+    model, inputs = (Scaled(), torch.randn(5, 3).double()) if name == "a scale" else make(name)
+    gradients = engine_of(model, "full").gradients(inputs)
+    dense = jacobians(model, inputs)
+    weights = torch.randn(gradients.samples, gradients.outputs, 3).double()
+    for scratch in (10**9, 1):
+        found = {
+            name: torch.zeros(3, *parameter.shape).double()
+            for name, parameter in model.named_parameters()
+        }
+        for _ in range(2):  # it adds
+            add_weighed(found, gradients, weights, scratch)
+        for name, rows in dense.items():
+            wanted = 2.0 * torch.einsum("nok,nop->kp", weights, rows)
+            assert (found[name].view(3, -1) - wanted).norm() <= 1e-12 * wanted.norm()
+            found.pop(name)
+        assert not any(bool(rest.any()) for rest in found.values())
+
+
+def test_directions_of_a_scalar() -> None:
+    model, x = Scaled(), torch.randn(5, 3).double()
+    named = {name: torch.randn(4, *p.shape).double() for name, p in model.named_parameters()}
+    found = projected(engine_of(model, "full").gradients(x), named)
+    wanted = sum(r @ named[p].reshape(4, -1).T for p, r in jacobians(model, x).items())
+    torch.testing.assert_close(found, wanted)
+
+
+class Scaled(torch.nn.Module):
+    """A parameter without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 2).double()
+        self.scale = torch.nn.Parameter(torch.tensor(1.5).double())
+
+    def forward(self, x):
+        return self.scale * self.linear(x).tanh()
 
 
 def outer(positions: int, groups: int, transposed: bool) -> Outer:

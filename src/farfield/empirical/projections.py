@@ -1,4 +1,4 @@
-r"""Gradients of single samples along directions of the parameters, from what each use has seen.
+r"""Products of Jacobians with directions and with weights, from what each use has seen.
 
 A use of a parameter has the gradients ``g = sum_t s_t (x) v_t`` (a linear map at positions t, of
 what came back and what went in). Along K directions D_k of the parameter they are either
@@ -10,6 +10,9 @@ what came back and what went in). Along K directions D_k of the parameter they a
 with T positions, r x c entries and O outputs. The smaller one is taken. The model runs once, and
 what came back takes a pass for each output. Forward mode takes a run of the model and two products
 for each direction instead, whatever the number of outputs.
+
+The other way round, K weighed sums of all gradients take ``r c O (T + K)`` operations for each
+sample with the gradients written out, and one backward pass, not K.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from farfield.empirical.factors import Factor, Lookup, Outer, entries, signals_of
 from farfield.empirical.gradients import Gradients
+from farfield.empirical.own import part_rows
 
 _AT_ONCE = 2**22  # numbers of an intermediate result: more leave the cache
 _FORWARD = 3.0  # products of a layer that forward mode takes for each direction
@@ -43,6 +47,23 @@ def projected(gradients: Gradients, directions: Mapping[str, Tensor]) -> Tensor:
     for name, factor in _factors(gradients):
         total += _along(factor, directions[name])
     return total
+
+
+@torch.no_grad()
+def add_weighed(
+    total: Mapping[str, Tensor], gradients: Gradients, weights: Tensor, scratch: int
+) -> None:
+    """Add sums of gradients over samples and outputs, ``J' w``.
+
+    Args:
+        total: Name of each parameter -> where to add, (K, *shape of the parameter).
+        gradients: Of some samples.
+        weights: (n, o, K)
+        scratch: Bytes for gradients written out.
+    """
+    for name, factor in _factors(gradients):
+        sums = total[name]
+        _add_weighed(sums.view(len(sums), -1), factor, weights, scratch)
 
 
 def backwards_pays(gradients: Gradients, number: int) -> bool:
@@ -93,7 +114,32 @@ def _along(factor: Factor, directions: Tensor) -> Tensor:
         return _in_groups(factor, directions)
     if isinstance(factor, Lookup):
         return _read(factor, directions)
-    return factor.dense() @ directions.flatten(1).mT
+    return factor.dense() @ directions.reshape(len(directions), -1).mT
+
+
+def _add_weighed(total: Tensor, factor: Factor, weights: Tensor, scratch: int) -> None:
+    """Add ``sum_i w_ik g_i`` to (K, entries)."""
+    if isinstance(factor, Lookup):
+        tokens = torch.where(factor.tokens >= 0, factor.tokens, factor.rows).flatten()
+        for place, column in zip(total, weights.unbind(2), strict=True):
+            read = torch.einsum("no,notc->ntc", column, factor.signals).flatten(0, 1)
+            table = read.new_zeros(factor.rows + 1, read.shape[1]).index_add_(0, tokens, read)
+            place += table[: factor.rows].flatten()
+        return
+    flat = weights.flatten(0, 1).mT
+    if not isinstance(factor, Outer):
+        total += flat @ factor.dense().flatten(0, 1)
+        return
+    sides = (factor.rows, factor.columns)
+    if factor.transposed:
+        places = total.view(len(total), factor.groups, *reversed(sides)).mT
+    else:
+        places = total.view(len(total), factor.groups, *sides)
+    step = part_rows(factor, scratch)
+    for start in range(0, factor.rows, step):
+        rows = slice(start, start + step)
+        written = factor.untransposed().part(rows).dense().flatten(0, 1)
+        places[:, :, rows] += (flat @ written).view(len(total), factor.groups, -1, factor.columns)
 
 
 def _in_groups(factor: Outer, directions: Tensor) -> Tensor:

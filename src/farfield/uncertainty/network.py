@@ -21,7 +21,8 @@ from farfield.empirical.projections import backwards_pays, projected
 from farfield.empirical.tangents import moved
 from farfield.errors import AccuracyWarning, RangeError, SettingsError, UnsupportedOperation
 
-_LONGEST = 512  # samples of a block at most: larger ones leave the cache
+LONGEST = 512
+"""Samples of a block at most: larger ones leave the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class Network:
         few = self.prepared(rows_of(inputs, slice(0, 4)))
         need = self.engine.size(few).need
         each = Need(need.graph + 8 * numbers, need.signals, need.values, 0)
-        return block_side(each, self.budget, _LONGEST)
+        return block_side(each, self.budget, LONGEST)
 
     def outputs(self, inputs: Inputs) -> int:
         """How many outputs the model has for samples like these."""

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from farfield.empirical.forward import full_precision
+from farfield.empirical.engine import Engine
 from farfield.empirical.inputs import Inputs, count, joined, rows_of
-from farfield.empirical.kernel import empirical_ntk
+from farfield.empirical.kernel import EmpiricalNTK, engine_of
+from farfield.empirical.memory import block_side, scratch_of
+from farfield.empirical.projections import add_weighed
 from farfield.errors import RangeError
-from farfield.uncertainty.network import ChosenOutput, Network, with_choice
+from farfield.uncertainty.network import LONGEST, ChosenOutput, Network, with_choice
 from farfield.uncertainty.samples import Samples
 
 
@@ -109,9 +111,9 @@ def find_subspace(network: Network, inducing: Inputs, chosen: Tensor, features: 
     """
     points = network.prepared(inducing)
     which = chosen.to(network.device)
-    single = ChosenOutput(network.model, network.output)
-    kernel = empirical_ntk(single, "sum", memory=network.budget)
-    gram = kernel(with_choice(points, which)).double()
+    single = with_choice(points, which)
+    engine = engine_of(ChosenOutput(network.model, network.output), "sum", memory=network.budget)
+    gram = EmpiricalNTK(engine, network.device, None)(single).double()
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(0), vectors.flip(1)
     # What rounding of the kernel puts into its eigenvalues is no direction of the gradients.
@@ -123,28 +125,22 @@ def find_subspace(network: Network, inducing: Inputs, chosen: Tensor, features: 
             "a way that shows. Take other samples or other weights."
         )
     weights = vectors[:, :kept] / values[:kept].sqrt()
-    directions = _combined(network, points, which, weights.to(network.dtype))
+    directions = _combined(engine, single, weights.to(network.dtype))
     return Subspace(directions, points, which, values.clamp_min(0.0))
 
 
-@torch.enable_grad()
-@full_precision()
-def _combined(
-    network: Network, points: Inputs, which: Tensor, weights: Tensor
-) -> tuple[Tensor, ...]:
-    """``J_S' weights``: one backward pass over the inducing samples for each direction."""
-    parameters = network.parameters
-    total = tuple(p.new_zeros(weights.shape[1], *p.shape) for p in parameters)
-    side, n = network.side(points, network.outputs(points)), count(points)
+def _combined(engine: Engine, inputs: Inputs, weights: Tensor) -> tuple[Tensor, ...]:
+    """``J_S' weights``, with the gradients of a block of samples at a time."""
+    total = {
+        name: parameter.new_zeros(weights.shape[1], *parameter.shape)
+        for name, parameter in engine.parameters.items()
+    }
+    need = engine.size(rows_of(inputs, slice(0, 4))).need
+    n = count(inputs)
+    side = block_side(need, engine.budget, min(n, LONGEST))
     for start in range(0, n, side):
         rows = slice(start, start + side)
-        outputs = network.forward(rows_of(points, rows))
-        own = outputs.gather(1, which[rows].unsqueeze(1)).squeeze(1)
-        for place, column in enumerate(weights[rows].unbind(1)):
-            gradients = torch.autograd.grad(
-                [own], parameters, [column], retain_graph=True, allow_unused=True
-            )
-            for sums, gradient in zip(total, gradients, strict=True):
-                if gradient is not None:
-                    sums[place] += gradient
-    return total
+        own = weights[rows].unsqueeze(1)  # of one output
+        gradients = engine.gradients(rows_of(inputs, rows))
+        add_weighed(total, gradients, own, scratch_of(engine.budget))
+    return tuple(total.values())
