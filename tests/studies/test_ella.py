@@ -41,7 +41,6 @@ SMALL = dataclasses.replace(
     inducing=60,
     features=5,
     more_features=8,
-    row_features=8,
     exact_size=80,
     ablation_sizes=(4,),
     ablation_rows=8,

@@ -23,8 +23,21 @@ _RIVALS = {
     "map": "MAP",
     "last": "the last layer",
     "last_evidence": "the last layer tuned by evidence, as in the paper",
+    "last_probit": "the last layer, probit",
 }
-_COSTS = {"kfac": "KFAC", "kfac_evidence": "KFAC tuned by evidence, as in the paper"}
+_COSTS = {
+    "kfac": "KFAC",
+    "kfac_evidence": "KFAC tuned by evidence, as in the paper",
+    "kfac_probit": "KFAC, probit",
+}
+_BY_DRAWS = ("map", "last", "last_evidence", "kfac", "kfac_evidence")
+_COMPARED = {
+    "ella": _BY_DRAWS,
+    "ella_more": _BY_DRAWS,
+    "ella_probit": ("map", "last_probit", "kfac_probit"),
+}
+"""With what each variant of ELLA is compared: methods that get probabilities the same way."""
+
 _SCORES = {"nll": "negative log likelihood", "ece": "calibration error"}
 _FLAT = 1.5  # a standard deviation that grows by less over the last decades has saturated
 
@@ -42,9 +55,10 @@ def claims(result: Result) -> tuple[Claim, ...]:
     found = []
     for task in (IMAGES, PROTEINS):
         for own in variants(result, task):
-            for score, rival in itertools.product(_SCORES, _RIVALS):
+            rivals = _COMPARED[own]
+            for score, rival in itertools.product(_SCORES, filter(_RIVALS.get, rivals)):
                 found.append(_below(result, task, own, score, rival))
-            found += [_cheaper(result, task, own, rival) for rival in _COSTS]
+            found += [_cheaper(result, task, own, rival) for rival in filter(_COSTS.get, rivals)]
     found += [_closer(result, task) for task in (IMAGES, PROTEINS)]
     return (*found, _saturates(result), *(_alarms(result, task) for task in (IMAGES, PROTEINS)))
 
@@ -68,8 +82,8 @@ def by_seed(result: Result, task: str, method: str, column: str, domain: str = T
 
 
 def variants(result: Result, task: str) -> tuple[str, ...]:
-    """ELLA with one K and with another: each has claims of its own, since two tries for one claim
-    would make it easier.
+    """ELLA with each K and link: each has claims of its own, since two tries for one claim would
+    make it easier.
 
     Args:
         result: What was measured.
@@ -79,11 +93,11 @@ def variants(result: Result, task: str) -> tuple[str, ...]:
         Keys of methods that were run, in order.
     """
     run = set(result.metrics.loc[result.metrics["task"] == task, "method"])
-    return tuple(key for key in ("ella", "ella_more") if key in run)
+    return tuple(key for key in _COMPARED if key in run)
 
 
 def _below(result: Result, task: str, key: str, score: str, rival: str) -> Claim:
-    name = result.settings.labels(task)[key]
+    name = result.settings.labels()[key]
     item = f"{task}, {score} of {name} against {_RIVALS[rival]}"
     claim = f"The {_SCORES[score]} of {name} is below that of {_RIVALS[rival]}."
     other = by_seed(result, task, rival, score)
@@ -119,7 +133,7 @@ def told(difference: Mean) -> bool | None:
 
 
 def _cheaper(result: Result, task: str, key: str, rival: str) -> Claim:
-    name = result.settings.labels(task)[key]
+    name = result.settings.labels()[key]
     item = f"{task}, cost of {name} against {_COSTS[rival]}"
     claim = (
         f"At no larger negative log likelihood {name} fits or predicts {FASTER:g} times faster "

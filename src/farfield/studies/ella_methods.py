@@ -278,8 +278,8 @@ class Exact:
         """Means and covariances of the linearised outputs."""
         return self._laplace.predict_outputs(x)
 
-    def novelty(self, x: Tensor) -> Float[Tensor, " n"]:
-        """Distance from the training data in tangent features."""
+    def novelty(self, x: Tensor) -> Float[Tensor, " n"] | None:
+        """Distance from the training data, in tangent features and among the inputs."""
         return self._laplace.novelty(x)
 
 
@@ -292,6 +292,7 @@ class Ella(Exact):
         settings: M, and where the search over the data begins.
         features: K.
         link: From outputs to probabilities, for classes.
+        alarms: Whether to compute the novelty, which is the same for any K and link.
     """
 
     def __init__(
@@ -301,6 +302,7 @@ class Ella(Exact):
         settings: Settings,
         features: int,
         link: str = MONTE_CARLO,
+        alarms: bool = False,
     ) -> None:
         self._laplace = LinearizedLaplace(
             network,
@@ -311,7 +313,11 @@ class Ella(Exact):
             features=features,
             memory=_BUDGET,
         ).fit(task.train, validation=task.validation, search=settings.search)
-        self._network, self.link = network, link_of(task, link)
+        self._network, self.link, self._alarms = network, link_of(task, link), alarms
+
+    def novelty(self, x: Tensor) -> Float[Tensor, " n"] | None:
+        """Distance from the training data, if it is wanted."""
+        return super().novelty(x) if self._alarms else None
 
     def tune(self, validation: Labelled) -> None:
         """Choose prior precision and noise by held-out data, whose features are computed once."""
@@ -343,12 +349,6 @@ def only_classes(network: nn.Module, task: Task, settings: Settings) -> str:
     return "It differs only in the probabilities of classes, which a regression has not."
 
 
-def _more(network: nn.Module, task: Task, settings: Settings) -> Ella:
-    classes = task.likelihood == "classification"
-    features = settings.more_features if classes else settings.row_features
-    return Ella(network, task, settings, features)
-
-
 MAP = Method("map", "MAP", lambda n, t, s: Map(n, link_of(t, PROBIT), False), _possible)
 TEMPERATURE = Method(
     "temperature",
@@ -356,9 +356,14 @@ TEMPERATURE = Method(
     lambda n, t, s: Map(n, link_of(t, PROBIT), True),
     only_classes,
 )
-ELLA = Method("ella", "ELLA", lambda n, t, s: Ella(n, t, s, s.features), _possible)
-ELLA_PROBIT = Method(
-    "ella_probit", "ELLA, probit", lambda n, t, s: Ella(n, t, s, s.features, PROBIT), only_classes
+ELLA = Method("ella", "ELLA", lambda n, t, s: Ella(n, t, s, s.features, alarms=True), _possible)
+ELLA_MORE = Method(
+    "ella_more", "ELLA, more features", lambda n, t, s: Ella(n, t, s, s.more_features), _possible
 )
-ELLA_MORE = Method("ella_more", "ELLA, more features", _more, _possible)
+ELLA_PROBIT = Method(
+    "ella_probit",
+    "ELLA, more features, probit",
+    lambda n, t, s: Ella(n, t, s, s.more_features, PROBIT),
+    only_classes,
+)
 EXACT = Method("exact", "exact, some rows, probit", Exact, _possible)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from farfield.studies.calibration import auroc, class_scores, entropy, gaussian_scores
-from farfield.studies.ella_methods import Posterior, probabilities
+from farfield.studies.ella_methods import Moments, Posterior, probabilities
 from farfield.studies.ella_tasks import TEST, UNKNOWN, Task
 
 ALARMS = ("output_std", "entropy", "novelty")
@@ -21,13 +21,16 @@ COSTS = (
 KEYS = ["task", "seed", "method"]
 
 
-def predicted(posterior: Posterior, task: Task, domain: str) -> pd.DataFrame:
+def predicted(
+    posterior: Posterior, task: Task, domain: str, known: Moments | None = None
+) -> pd.DataFrame:
     """What a posterior says of the samples of a domain.
 
     Args:
         posterior: Fitted and tuned.
         task: The task.
         domain: One of its domains.
+        known: Means and covariances there, if they have been computed.
 
     Returns:
         A row for each sample: ``domain``, ``target``, ``output_std`` (root mean variance of the
@@ -35,7 +38,7 @@ def predicted(posterior: Posterior, task: Task, domain: str) -> pd.DataFrame:
         else ``mean`` and ``std``, of observations.
     """
     x, y = task.domains[domain]
-    mean, covariance = posterior.moments(x)
+    mean, covariance = posterior.moments(x) if known is None else known
     variance = covariance.diagonal(dim1=1, dim2=2).clamp_min(0.0)
     alarm = posterior.novelty(x)
     found = {

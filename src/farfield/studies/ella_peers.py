@@ -279,6 +279,12 @@ LAST_PROBIT = Method(
     lambda n, t, s: _fit(n, t, s, "last_layer", "full", PROBIT),
     _classes,
 )
+KFAC_PROBIT = Method(
+    "kfac_probit",
+    "KFAC, probit",
+    lambda n, t, s: _fit(n, t, s, "all", "kron", PROBIT),
+    _classes,
+)
 SUBNETWORK = Method("subnetwork", "full, largest weights", _subnetwork, _hindered)
 FULL = Method("full", "full", lambda n, t, s: _fit(n, t, s, "all", "full"), _too_large)
 PEER_ELLA = Method("peer_ella", "ELLA of laplace-torch", _ella, _too_slow)

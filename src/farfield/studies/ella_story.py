@@ -40,7 +40,7 @@ _COSTS = {
 }
 _NOT_DRAWN = (
     *("temperature", "diagonal", "subnetwork", "peer_ella"),
-    *("last_probit", "ella_probit", "last_evidence", "kfac_evidence"),
+    *("last_probit", "kfac_probit", "ella_probit", "last_evidence", "kfac_evidence"),
 )
 _ALARMS = {"output_std": "standard deviation", "entropy": "entropy", "novelty": "novelty"}
 
@@ -71,7 +71,7 @@ def story(result: Result) -> Story:
         tables=tuple(tables),
         figures=_figures(result),
         remarks=tuple(
-            f"{settings.labels(task)[method]} on {task} was not run: {why}"
+            f"{settings.labels()[method]} on {task} was not run: {why}"
             for (task, method), why in result.skipped.items()
         ),
         notes=(
@@ -89,8 +89,7 @@ def story(result: Result) -> Story:
             f"1e{LOWEST:.0f} and 1e{HIGHEST:.0f}. Probabilities are the mean softmax of 512 random "
             "outputs, as in the paper, or where it says so the probit approximation.",
             f"ELLA: M = {settings.inducing}, K = {settings.features} as in the paper, and K = "
-            f"{settings.more_features} on images and {settings.row_features} on proteins, each "
-            "with claims of its own. 'Exact' sees only as many "
+            f"{settings.more_features}, each with claims of its own. 'Exact' sees only as many "
             f"samples as its matrix of {settings.exact_size} rows holds. laplace-torch with "
             f"BackPACK in batches of {settings.batch_size}.",
             "Seconds are wall time and megabytes the peak above the start, of one process, medians "
@@ -150,7 +149,7 @@ def _alarms(result: Result, task: str) -> Table:
 
 
 def _costs(result: Result, task: str) -> Table:
-    names = result.settings.labels(task)
+    names = result.settings.labels()
     frame = result.metrics
     own = frame[(frame["task"] == task) & (frame["domain"] == TEST)]
     medians = own.groupby("method", sort=False)[list(_COSTS)].median()
@@ -184,7 +183,7 @@ def _means(
     columns: dict[tuple[str, str], str],
     caption: str,
 ) -> Table:
-    names = result.settings.labels(task)
+    names = result.settings.labels()
     run = [key for key in names if (task, key) not in result.skipped]
     cells = {}
     for (domain, column), label in columns.items():
@@ -198,9 +197,7 @@ def _means(
 def _figures(result: Result) -> tuple[Figure, ...]:
     shown = {
         task: {
-            key: label
-            for key, label in result.settings.labels(task).items()
-            if key not in _NOT_DRAWN
+            key: label for key, label in result.settings.labels().items() if key not in _NOT_DRAWN
         }
         for task in (IMAGES, PROTEINS)
     }
