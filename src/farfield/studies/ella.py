@@ -143,7 +143,7 @@ class Settings:
 
     images: str = "fashion"
     hold_out: str = "bag"
-    seeds: int = 3
+    seeds: int = 5
     train_images: int = 3000
     train_rows: int = 3000
     validation: int = 300

@@ -30,7 +30,7 @@ def ella(
 ) -> None:
     """Uncertainty of trained networks: ELLA, exact, and laplace-torch's (Deng et al. 2022).
 
-    A convolutional network on Fashion-MNIST and an MLP on proteins, 3 seeds by default; --quick
+    A convolutional network on Fashion-MNIST and an MLP on proteins, 5 seeds by default; --quick
     takes scikit-learn's digits.
     """
     set_threads(threads)

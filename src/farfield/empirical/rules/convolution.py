@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from farfield.empirical.factors import Factor, Outer
 from farfield.empirical.rules.table import Case, rule, spread
+from farfield.empirical.workspace import fresh
 
 
 @rule("Convolution")
@@ -64,19 +66,13 @@ def _windows(
     dimensions = len(kernel)
     lead = tensor.shape[: -dimensions - 1]
     images = tensor.reshape(-1, *tensor.shape[-dimensions - 1 :])
-    if dimensions == 2:
-        flat = F.unfold(images, *map(tuple, (kernel, dilation, padding, stride)))
-        sizes = zip(images.shape[2:], kernel, stride, padding, dilation, strict=True)
-        found = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes]
-        if found != list(count):  # a transposed convolution may have left out the last ones
-            placed = flat.reshape(*flat.shape[:2], *found)
-            flat = placed[..., : count[0], : count[1]].flatten(-2)
-    else:
-        view = F.pad(images, [side for p in reversed(padding) for side in (p, p)])
-        for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
-            view = view.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
-            view = view.narrow(2 + axis, 0, count[axis])
-        inner = range(2 + dimensions, 2 + 2 * dimensions)
-        ordered = view.permute(0, 1, *inner, *range(2, 2 + dimensions))
-        flat = ordered.flatten(2 + dimensions).flatten(1, 1 + dimensions)
-    return flat.reshape(*lead, *flat.shape[1:])
+    # Copied from a view: two to four times as fast as torch.nn.functional.unfold.
+    view = F.pad(images, [side for p in reversed(padding) for side in (p, p)])
+    for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        view = view.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
+        # A transposed convolution may have left out the last ones.
+        view = view.narrow(2 + axis, 0, count[axis])
+    inner = range(2 + dimensions, 2 + 2 * dimensions)
+    ordered = view.permute(0, 1, *inner, *range(2, 2 + dimensions))
+    windows = fresh(tuple(ordered.shape), ordered).copy_(ordered)
+    return windows.view(*lead, tensor.shape[-dimensions - 1] * prod(kernel), prod(count))
