@@ -13,7 +13,7 @@ _AT_ONCE = 2**22  # numbers of random outputs that are held at once
 LINKS = ("probit", "monte_carlo")
 
 
-def check_link(link: str, samples: int) -> None:
+def check_link(link: str, samples: int = 1) -> None:
     """Refuse what is no link.
 
     Raises:
