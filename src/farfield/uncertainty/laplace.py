@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from farfield.uncertainty.fitting import Fit, Posterior, Progress, fit_posterior
 from farfield.uncertainty.network import fingerprint_of, network_of
 from farfield.uncertainty.novelty import Reference, reference_of
 from farfield.uncertainty.prediction import LaplacePrediction, Law
-from farfield.uncertainty.samples import Labelled, inputs_of, samples_of
+from farfield.uncertainty.samples import Labelled, samples_of
 from farfield.uncertainty.settings import LaplaceSettings
 from farfield.uncertainty.tuning import tuned
 
@@ -254,11 +254,9 @@ class LinearizedLaplace:
         Mahalanobis' distance as an alarm.
         """
         reference = self._compared()
-        parts = [
-            reference.scores(self._network, inputs)
-            for inputs in self._blocks(x, lambda few: reference.side(self._network.budget))
-        ]
-        return torch.cat(parts)
+        network = self._network
+        blocks = prediction.blocks(network, x, lambda few: reference.side(network.budget))
+        return torch.cat([reference.scores(network, inputs) for inputs in blocks])
 
     def novelty_threshold(self, level: float = 0.05) -> float:
         """The novelty that a share of the training inputs exceeds, each beside the others.
@@ -392,20 +390,6 @@ class LinearizedLaplace:
         return loaded
 
     def _laws(self, x: Inputs | DataLoader[Any]) -> Iterator[Law]:
-        """Means and covariances, block by block."""
         posterior, network = self.posterior, self._network
         network.check()
-        for inputs in self._blocks(x, lambda few: posterior.side(network, few)):
-            spread = posterior.spread(network, inputs, self.prior_precision, self.noise_var)
-            yield network(inputs).double(), spread
-
-    def _blocks(
-        self, x: Inputs | DataLoader[Any], side: Callable[[Inputs], int]
-    ) -> Iterator[Inputs]:
-        """Inputs, as many at once as fit into memory."""
-        source = inputs_of(x, self._network.device)
-        few = next((few for _, few in source.blocks(4)), None)
-        if few is None:
-            raise SettingsError("There are no inputs to predict at; at least one is needed.")
-        for _, inputs in source.blocks(side(few)):
-            yield inputs
+        return prediction.laws(network, posterior, x, self.prior_precision, self.noise_var)
