@@ -42,13 +42,16 @@ def monte_carlo(
     Returns:
         Probabilities, each row with sum 1.
     """
-    total = torch.zeros_like(mean)
-    step = max(1, _AT_ONCE // max(1, mean.numel()))
-    for start in range(0, samples, step):
-        shape = (min(step, samples - start), *root.shape[::2])
+    # Whole sixteens of the generator's numbers for each input: on the CPU it then draws the same for
+    # an input however many are asked for at once, whatever the memory.
+    drawn = -(-samples // 16) * 16
+    rank, parts = root.shape[2], []
+    step = max(1, _AT_ONCE // (drawn * max(rank, mean.shape[1])))
+    for centre, factor in zip(mean.split(step), root.split(step), strict=True):
+        shape = (len(factor), drawn, rank)
         noise = torch.randn(
             shape, generator=generator, dtype=root.dtype, device=generator.device
         ).to(root.device)
-        drawn = mean + torch.einsum("nor,snr->sno", root, noise)
-        total += drawn.softmax(2).sum(0)
-    return total / samples
+        outputs = centre.unsqueeze(1) + noise[:, :samples] @ factor.mT
+        parts.append(outputs.softmax(2).mean(1))
+    return torch.cat(parts)
