@@ -63,3 +63,23 @@ def test_draws_of_an_input_do_not_depend_on_the_others(samples, monkeypatch) -> 
     # Rounding of products of five numbers.
     for other in (torch.cat(parts), one_by_one):
         torch.testing.assert_close(other, together, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 20])
+def test_draws_are_of_the_covariance_whichever_root_is_given(rank, monkeypatch) -> None:
+    root, mean = torch.randn(9, 3, rank).double(), torch.randn(9, 3).double()
+    turned = root @ torch.linalg.qr(torch.randn(9, rank, rank).double())[0]
+    drawn: list[int] = []
+    randn = torch.randn
+
+    def counted(shape, **how):
+        drawn.append(shape[2])
+        return randn(shape, **how)
+
+    monkeypatch.setattr(torch, "randn", counted)
+    one, other = (
+        monte_carlo(mean, r, 20, torch.Generator().manual_seed(3)) for r in (root, turned)
+    )
+    # Rounding, and little columns that orthogonalisation leaves less exact.
+    torch.testing.assert_close(other, one, rtol=1e-8, atol=0.0)
+    assert set(drawn) == {min(rank, 3)}  # no more random numbers than outputs

@@ -42,11 +42,12 @@ def monte_carlo(
     Returns:
         Probabilities, each row with sum 1.
     """
-    # Whole sixteens of the generator's numbers for each input: on the CPU it then draws the same for
-    # an input however many are asked for at once, whatever the memory.
+    root = _triangular(root)
+    # Whole sixteens of the generator's numbers for each input: on the CPU it then draws the same
+    # for an input however many are asked for at once, whatever the memory.
     drawn = -(-samples // 16) * 16
     rank, parts = root.shape[2], []
-    step = max(1, _AT_ONCE // (drawn * max(rank, mean.shape[1])))
+    step = max(1, _AT_ONCE // (drawn * mean.shape[1]))
     for centre, factor in zip(mean.split(step), root.split(step), strict=True):
         shape = (len(factor), drawn, rank)
         noise = torch.randn(
@@ -55,3 +56,15 @@ def monte_carlo(
         outputs = centre.unsqueeze(1) + noise[:, :samples] @ factor.mT
         parts.append(outputs.softmax(2).mean(1))
     return torch.cat(parts)
+
+
+def _triangular(root: Float[Tensor, "n o r"]) -> Float[Tensor, "n o q"]:
+    """The lower triangular root of the same covariance, with no negative number on its diagonal.
+
+    It has a column for each output at most, and does not depend on which root was given: draws
+    change smoothly with the covariance.
+    """
+    found: Tensor = torch.linalg.qr(root.mT, mode="r").R
+    diagonal = found.diagonal(dim1=1, dim2=2)
+    signs = torch.where(diagonal < 0, -1.0, 1.0).to(root.dtype)
+    return (signs.unsqueeze(2) * found).mT
