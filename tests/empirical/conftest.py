@@ -1,16 +1,5 @@
 """Every test draws fresh numbers; the seed is printed with a failure."""
 
-import os
-from collections.abc import Iterator
+from randomness import fresh_numbers
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def fresh_numbers() -> Iterator[None]:
-    with torch.random.fork_rng():
-        seed = int.from_bytes(os.urandom(4), "little")
-        print("torch.manual_seed", seed)
-        torch.manual_seed(seed)
-        yield
+__all__ = ["fresh_numbers"]

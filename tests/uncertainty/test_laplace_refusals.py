@@ -1,5 +1,7 @@
 """What means nothing is refused with what was found, what is allowed and what to do."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import farfield as ff
 from farfield.errors import DataError, RangeError, SettingsError, UnsupportedOperation
-from farfield.uncertainty.likelihood import Regression
+from farfield.uncertainty.settings import check_counts
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 X = torch.randn(6, 2)
@@ -59,7 +61,10 @@ def test_models(broken, message) -> None:
         ("regression", (X, REAL[:5]), SettingsError, "same number of samples"),
         ("regression", (X, REAL[:, :2]), SettingsError, "2 targets for each sample"),
         ("regression", (X[:0], REAL[:0]), SettingsError, "hold no samples"),
-        ("regression", (X / 0.0, REAL), SettingsError, "NaN or infinite"),
+        ("regression", (X / 0.0, REAL), SettingsError, "12 of the 12 numbers of the inputs"),
+        ("regression", (X, REAL / 0.0), DataError, "18 of the 18 targets are NaN or infinite"),
+        ("regression", (X.tolist(), REAL), SettingsError, "An input is of type list; give tensors"),
+        ("regression", ({"x": [1]}, REAL), SettingsError, "An input is of type list; give tensors"),
         ("classification", (X, REAL), SettingsError, "give the index of the class"),
         ("classification", (X, CLASSES + 1), SettingsError, "go from 0 to 2"),
         ("classification", (X, CLASSES - 1), SettingsError, "between -1 and 1"),
@@ -123,6 +128,8 @@ def test_calls_in_the_wrong_order_or_with_the_wrong_words() -> None:
         la.fit((X, CLASSES), validation=(X, CLASSES))
     with pytest.raises(SettingsError, match="search is 0"):
         la.fit((X, CLASSES), search=0)
+    with pytest.raises(SettingsError, match="choose 'probit' or 'monte_carlo'"):
+        la.fit((X, CLASSES), link="bridge")
     la.fit((X, CLASSES))
     with pytest.raises(SettingsError, match="choose 'probit' or 'monte_carlo'"):
         la.predict(X, link="bridge")
@@ -133,8 +140,34 @@ def test_calls_in_the_wrong_order_or_with_the_wrong_words() -> None:
     for by, validation in (("validation", None), ("marginal_likelihood", (X, CLASSES)), ("", None)):
         with pytest.raises(SettingsError, match="choose by='marginal_likelihood'"):
             la.tune(by=by, validation=validation)
+    with pytest.raises(SettingsError, match="choose 'probit' or 'monte_carlo'"):
+        la.tune(by="validation", validation=(X, CLASSES), link="bridge")
+    with pytest.raises(SettingsError, match=r"features is 2.5; it must be an integer"):
+        check_counts(features=2.5)
     small = ff.LinearizedLaplace(model(), "classification", memory="1MB").fit((X, CLASSES))
     with pytest.raises(SettingsError, match="give fewer, or memory"):
         small.tune(by="validation", validation=(X.repeat(1000, 1), CLASSES.repeat(1000)))
-    with pytest.raises(DataError, match="4 of the 6 targets are NaN or infinite"):
-        Regression().targets(torch.tensor([[1.0, float("nan"), float("inf")]] * 2), 3)
+
+
+def other_statistics(net: nn.Module) -> None:
+    net[1].running_mean += 1.0
+
+
+def other_weights(net: nn.Module) -> None:
+    net[0].weight.data.mul_(2.0)  # which leaves no trace in the version of the tensor
+
+
+@pytest.mark.parametrize("change", [other_statistics, other_weights, nn.Module.double])
+@pytest.mark.parametrize("method", ["exact", "nystrom"])
+def test_models_that_have_changed(method, change) -> None:
+    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval()
+    la = ff.LinearizedLaplace(net, "regression", method=method).fit((X, REAL))
+    before, weights = la.predict(X).std, copy.deepcopy(net.state_dict())
+    net.load_state_dict(weights)  # the same are no change, nor is a copy of all
+    assert torch.equal(copy.deepcopy(la).predict(X).std, before)
+    change(net)
+    for use in (lambda: la.predict(X), lambda: la.novelty(X), lambda: la.fit((X, REAL))):
+        with pytest.raises(SettingsError, match="have changed since"):
+            use()
+    net.float().load_state_dict(weights)
+    assert torch.equal(la.predict(X).std, before)

@@ -114,6 +114,35 @@ def test_stop_is_the_best_of_a_plain_search() -> None:
     assert -float(la.predict(new).log().gather(1, labels[:, None]).mean()) == pytest.approx(best)
 
 
+def test_parts_of_the_data_are_compared_by_the_link_that_is_asked_for() -> None:
+    """The loss of each part is that of predictions with the posterior of the part."""
+    model, shape = make("mlp")
+    with torch.no_grad():
+        model[-1].weight *= 20
+    x, y = samples(shape, "classification", n=40)
+    new, labels = samples(shape, "classification", n=30)
+    la = ella(model, prior_precision=3.0, inducing=20, features=6)
+    la.fit((x, y), validation=(new, labels), search=20, link="monte_carlo")
+    found = la.predict(new, link="monte_carlo").gather(1, labels[:, None]).log().mean()
+    # The same random numbers, and roots of the same form.
+    assert -float(found) == pytest.approx(min(stop.loss for stop in la.posterior.search), rel=1e-9)
+    probit = ella(model, prior_precision=3.0, inducing=20, features=6)
+    probit.fit((x, y), validation=(new, labels), search=20)
+    pairs = zip(la.posterior.search, probit.posterior.search, strict=True)
+    for one, other in pairs:
+        assert one.seen == other.seen
+        assert one.loss != other.loss
+
+
+def test_singular_sums_and_the_least_prior_precision() -> None:
+    """More features than there are samples, of gradients as large as 1e6."""
+    model = ff.mlp(2, [20], 3).double()
+    x, y = samples((2,), "classification", n=8)
+    la = ella(model, prior_precision=1e-10, inducing=24, features=24).fit((1e6 * x, y))
+    assert la.predict(x).isfinite().all()
+    assert la.predict_outputs(1e6 * x)[1].isfinite().all()
+
+
 def test_samples_are_drawn_evenly_over_classes() -> None:
     classes = torch.tensor([0] * 50 + [1] * 5 + [2] * 20)
     generator = torch.Generator().manual_seed(int(torch.randint(10**6, ())))

@@ -1,5 +1,7 @@
 """Posteriors in files: the same bits again, and a clear word about what is something else."""
 
+import json
+
 import pytest
 import torch
 from small_networks import make, samples
@@ -83,3 +85,36 @@ def test_files_that_are_something_else(tmp_path) -> None:
     for use in (lambda: la.save(path), lambda: la.predict(torch.ones(1, 2).double())):
         with pytest.raises(SettingsError, match="have changed"):
             use()
+
+
+@pytest.mark.parametrize("method", ["exact", "nystrom"])
+def test_files_that_lack_something(tmp_path, method) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    model, shape = make("mlp")
+    la = ff.LinearizedLaplace(model, "regression", method=method, inducing=5, features=2)
+    path = tmp_path / "posterior.safetensors"
+    la.fit(samples(shape, "regression")).save(path)
+    with safe_open(path, "pt") as opened:
+        ((name, text),) = opened.metadata().items()
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
+    header = json.loads(text)
+    for key in header:
+        left = {other: header[other] for other in header if other != key}
+        save_file(tensors, path, {name: json.dumps(left)})
+        with pytest.raises(DataError, match=f"lacks '{key}'"):
+            ff.LinearizedLaplace.load(path, model)
+    for key in tensors:
+        left = {other: tensors[other] for other in tensors if other != key}
+        save_file(left, path, {name: text})
+        with pytest.raises(DataError, match="not complete"):
+            ff.LinearizedLaplace.load(path, model)
+    for wrong, message in (
+        ("{", "no JSON"),
+        ("[1]", "not complete"),
+        ('{"format": 7}', "format 7"),
+    ):
+        save_file(tensors, path, {name: wrong})
+        with pytest.raises(DataError, match=message):
+            ff.LinearizedLaplace.load(path, model)

@@ -1,11 +1,14 @@
 """Prior precision and noise: the largest evidence, and the best prediction of held-out data."""
 
+import warnings
+
 import dense_posterior as dense
 import pytest
 import torch
 from small_networks import make, samples
 
 import farfield as ff
+from farfield.errors import AccuracyWarning, SettingsError
 
 METHODS = [("exact", {}), ("nystrom", {"inducing": 30, "features": 10})]
 
@@ -87,3 +90,64 @@ def test_tuned_posterior_is_one_fitted_with_these_settings() -> None:
             model, "regression", la.prior_precision, la.noise_var, method=method, **options
         ).fit((x, y))
         torch.testing.assert_close(la.predict(x).std, other.predict(x).std, rtol=1e-9, atol=0.0)
+
+
+def test_what_is_set_by_hand_counts_at_once() -> None:
+    model, shape = make("mlp")
+    x, y = samples(shape, "regression", n=20)
+    for method, options in METHODS:
+        la = ff.LinearizedLaplace(model, "regression", method=method, **options).fit((x, y))
+        before = la.predict(x).std
+        la.prior_precision, la.noise_var = 0.02, 0.3
+        other = ff.LinearizedLaplace(model, "regression", 0.02, 0.3, method=method, **options)
+        assert not torch.equal(la.predict(x).std, before)
+        wanted = other.fit((x, y)).predict(x).std
+        torch.testing.assert_close(la.predict(x).std, wanted, rtol=1e-9, atol=0.0)
+        la.prior_precision = -1.0
+        with pytest.raises(SettingsError, match=r"prior_precision is -1.0; it must be positive"):
+            la.predict(x)
+
+
+def test_no_search_ends_where_rounding_leaves_nothing() -> None:
+    """Of targets that are met without an error, the least noise is best, of which nothing is left.
+
+    In one case by the evidence, in the other by held-out data.
+    """
+    model = ff.mlp(2, [6], 1).double()
+    x = 1e6 * torch.randn(20, 2).double()  # the kernel's eigenvalues are about 1e12
+    for held_out in ({}, {"by": "validation", "validation": (x, dense.run(model, x))}):
+        la = ff.LinearizedLaplace(model, "regression", 1.0, 1.0).fit((x, dense.run(model, x)))
+        la.tune(**held_out)
+        assert la.prior_precision * la.noise_var >= la.posterior.least_ridge
+        with warnings.catch_warnings():  # there may be a word of how few digits are left
+            warnings.simplefilter("ignore", AccuracyWarning)
+            assert la.predict(x).std.isfinite().all()
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_tuned_for_the_link_that_is_asked_for(method, options) -> None:
+    """No other prior precision predicts better with the same random outputs."""
+    model, shape = make("mlp")
+    with torch.no_grad():
+        model[-1].weight *= 20
+    x, y = samples(shape, "classification", n=30)
+    new = torch.randn(15, *shape, dtype=torch.float64)
+    labels = dense.run(model, new).argmax(1)
+    labels[:4] = (labels[:4] + 1) % 3  # so that some uncertainty is best
+    la = ff.LinearizedLaplace(model, "classification", method=method, **options).fit((x, y))
+
+    def loss(link: str) -> float:
+        found = la.predict(new, link=link)
+        return float(-found.gather(1, labels[:, None]).log().mean())
+
+    tuned = {}
+    for link in ("probit", "monte_carlo"):
+        la.tune(by="validation", validation=(new, labels), link=link)
+        tuned[link] = la.prior_precision
+        best = loss(link)
+        for precision in (tuned[link] * factor for factor in (1e-2, 0.9, 1.1, 1e2)):
+            if 1e-10 <= precision <= 1e12:
+                la.prior_precision = precision
+                # The end of a flat valley, and for the exact one two ways to the covariances.
+                assert best <= loss(link) + 1e-5
+    assert tuned["probit"] != tuned["monte_carlo"]

@@ -53,18 +53,22 @@ class Evidence:
         determinant = np.log1p(self.eigenvalues / (precision * noise_var)).sum()
         return float(fit - (determinant + precision * self.squared_norm) / 2.0)
 
-    def best(self, start: tuple[float, float], noise: bool) -> tuple[float, float]:
+    def best(self, start: tuple[float, float], noise: bool, least: float) -> tuple[float, float]:
         """Where it is largest.
 
         Args:
             start: Prior precision and noise to begin with.
             noise: Whether the noise may change.
+            least: The least product of both.
         """
-        return minimised(lambda p, s: -self.at(p, s), start, noise)
+        return minimised(lambda p, s: -self.at(p, s), start, noise, least)
 
 
 def minimised(
-    function: Callable[[float, float], float], start: tuple[float, float], noise: bool
+    function: Callable[[float, float], float],
+    start: tuple[float, float],
+    noise: bool,
+    least: float,
 ) -> tuple[float, float]:
     """The prior precision and noise at which a function is smallest, between 1e-10 and 1e12.
 
@@ -75,9 +79,10 @@ def minimised(
         function: Of prior precision and noise.
         start: Tried beside the grid.
         noise: Whether the noise may change.
+        least: The least product of both that counts.
 
     Returns:
-        Both.
+        Both; ``start`` where no other product is large enough.
     """
     grid = np.linspace(_LOWEST, _HIGHEST, 23)
     fixed = math.log(start[1])
@@ -86,12 +91,17 @@ def minimised(
 
     def value(place: Float[np.ndarray, " k"]) -> float:
         p, s = np.clip([place[0], place[1] if noise else fixed], _LOWEST, _HIGHEST)
-        return function(math.exp(p), math.exp(s if noise else fixed))
+        if math.exp(p + s) < least:
+            return math.inf
+        return function(math.exp(p), math.exp(s))
 
     heights = {place: value(np.array(place)) for place in places}
     valleys: dict[float, tuple[float, float]] = {}
     for place in sorted(heights, key=heights.__getitem__):
-        valleys.setdefault(place[0], place)
+        if heights[place] < math.inf:
+            valleys.setdefault(place[0], place)
+    if not valleys:
+        return start
     floors = []
     for start_of in list(valleys.values())[:_VALLEYS]:
         free = np.array(start_of[: 2 if noise else 1])

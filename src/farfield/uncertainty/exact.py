@@ -19,7 +19,7 @@ from farfield.regression.solve import Factor, factorise, matrix_of
 from farfield.uncertainty.likelihood import Likelihood
 from farfield.uncertainty.network import Network, check_finite
 from farfield.uncertainty.samples import Samples
-from farfield.uncertainty.spectral import Variances
+from farfield.uncertainty.spectral import Modes
 from farfield.uncertainty.spread import ByCovariance
 
 _LARGEST = 25_000  # rows of the matrix that is factorised: 5 GB, and as much while it is made
@@ -68,6 +68,12 @@ class ExactPosterior:
         return replace(self, factor=_factorised(self._whitened(), ridge, self.rounding))
 
     @property
+    def least_ridge(self) -> float:
+        """The least product of prior precision and noise that rounding leaves."""
+        # Ten times the least that is factorised, as the kernel itself has been rounded.
+        return 10.0 * _least_ridge(self.diagonal)
+
+    @property
     def reference(self) -> Inputs:
         """The training inputs, to which new ones are compared."""
         return self.train
@@ -80,7 +86,7 @@ class ExactPosterior:
         return values
 
     @cached_property
-    def _modes(self) -> tuple[Tensor, Tensor]:
+    def _eigenvectors(self) -> tuple[Tensor, Tensor]:
         """The eigenvalues and eigenvectors of W."""
         values, vectors = eigh(self._whitened(), overwrite_a=True)
         return torch.from_numpy(np.maximum(values, 0.0)), torch.from_numpy(vectors)
@@ -117,13 +123,12 @@ class ExactPosterior:
         self._check(found, own)
         return ByCovariance((found / precision).to(network.device))
 
-    def variances(self, network: Network, inputs: Inputs) -> Variances:
-        """As functions of prior precision and noise, by the eigenvectors of W."""
-        values, vectors = self._modes
+    def modes(self, network: Network, inputs: Inputs) -> Modes:
+        """Covariances as functions of prior precision and noise, by the eigenvectors of W."""
+        values, vectors = self._eigenvectors
         own, cross = self._kernels(network, inputs)
         m, o, _ = own.shape
-        squares = (cross @ vectors).square().reshape(m, o, -1)
-        return Variances(squares, values, own.diagonal(dim1=1, dim2=2).clone())
+        return Modes((cross @ vectors).reshape(m, o, -1), values, own)
 
     def side(self, network: Network, inputs: Inputs) -> int:
         """How many inputs like these fit into memory at once."""
@@ -237,15 +242,17 @@ def _factorised(matrix: Float[np.ndarray, "n n"], ridge: float, rounding: float)
             "The tangent kernel of the training points is not finite; scale the inputs, or use "
             "dtype=torch.float64."
         )
-    trace = float(matrix.trace())
+    mean, least = float(matrix.diagonal().mean()), _least_ridge(matrix.diagonal())
     factor = factorise(matrix, np.full(len(matrix), ridge))
-    if not isinstance(factor, Factor) or ridge < 10.0 * float(np.finfo(float).eps) * trace / len(
-        matrix
-    ):
+    if not isinstance(factor, Factor) or ridge < least:
         raise SingularKernelError(
             f"prior_precision times noise_var is {ridge:.2g}, which is lost in the rounding of the "
-            f"kernel, whose mean eigenvalue is {trace / len(matrix):.2g} (rounding "
-            f"{rounding:.0e}). What helps: dtype=torch.float64, a larger prior_precision or "
-            "noise_var, or tune()."
+            f"kernel, whose mean eigenvalue is {mean:.2g} (rounding {rounding:.0e}). What helps: "
+            "a larger prior_precision or noise_var, from which tune() finds the best; "
+            "dtype=torch.float64 where it is not; or inputs in another unit."
         )
     return factor
+
+
+def _least_ridge(diagonal: np.ndarray) -> float:
+    return 10.0 * float(np.finfo(float).eps) * float(diagonal.mean())

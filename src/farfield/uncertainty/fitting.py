@@ -10,6 +10,8 @@ import torch
 from farfield.errors import SettingsError
 from farfield.uncertainty.evidence import Evidence
 from farfield.uncertainty.exact import ExactPosterior, fit_exact
+from farfield.uncertainty.held_out import HeldOutLoss
+from farfield.uncertainty.links import check_link
 from farfield.uncertainty.network import Network
 from farfield.uncertainty.nystrom import NystromPosterior, NystromSettings, fit_nystrom
 from farfield.uncertainty.samples import Samples
@@ -55,6 +57,7 @@ def fit_posterior(
     held_out: Samples | None,
     variances: tuple[float, float],
     search: int,
+    link: str,
     progress: Progress | None,
 ) -> Fit:
     """Compute the posterior.
@@ -66,6 +69,7 @@ def fit_posterior(
         held_out: For ``"nystrom"``: where the best part of the data is searched.
         variances: Prior precision and noise variance.
         search: Samples between two looks at ``held_out``.
+        link: From outputs to the probabilities of classes there.
         progress: Called with the number of samples that are done, and of all.
 
     Returns:
@@ -75,6 +79,7 @@ def fit_posterior(
         SettingsError: Held-out data for the exact method, or data that do not fit.
     """
     check_counts(search=search)
+    check_link(link)
     precision, noise_var = variances
     if settings.method == "exact":
         if held_out is not None:
@@ -86,5 +91,6 @@ def fit_posterior(
         return Fit(*fit_exact(network, settings.law, samples, precision * noise_var, progress))
     generator = torch.Generator().manual_seed(settings.seed)
     mixed = samples.shuffled(generator)
-    how = NystromSettings(settings.inducing, settings.features, search, precision, noise_var)
+    score = HeldOutLoss(settings.law, link, settings.seed)
+    how = NystromSettings(settings.inducing, settings.features, search, precision, noise_var, score)
     return Fit(*fit_nystrom(network, settings.law, mixed, held_out, how, generator, progress))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from farfield.uncertainty.fitting import Fit, Posterior, Progress, fit_posterior
 from farfield.uncertainty.network import fingerprint_of, network_of
 from farfield.uncertainty.novelty import Reference, reference_of
 from farfield.uncertainty.prediction import LaplacePrediction, Law
-from farfield.uncertainty.samples import Labelled, inputs_of, samples_of
+from farfield.uncertainty.samples import Labelled, samples_of
 from farfield.uncertainty.settings import LaplaceSettings
 from farfield.uncertainty.tuning import tuned
 
@@ -60,8 +60,8 @@ class LinearizedLaplace:
         output: Which output, where ``forward`` returns several tensors.
 
     Attributes:
-        prior_precision: p, as given or tuned.
-        noise_var: As given or tuned.
+        prior_precision: p, as given or tuned; may be set to another value.
+        noise_var: As given or tuned; likewise.
 
     Raises:
         SettingsError: An argument that is not allowed, or a model that has no tangent kernel, such
@@ -118,6 +118,7 @@ class LinearizedLaplace:
         validation: Labelled | None = None,
         progress: Progress | None = None,
         search: int = 1000,
+        link: str = "probit",
     ) -> LinearizedLaplace:
         """Compute the posterior.
 
@@ -131,6 +132,7 @@ class LinearizedLaplace:
                 are seen in random order; a DataLoader of sorted samples should be mixed before.
             progress: Called with the number of samples that are done, and of all.
             search: Samples between two comparisons.
+            link: By which classes of the validation data are predicted, as of :meth:`predict`.
 
         Returns:
             This object.
@@ -149,7 +151,7 @@ class LinearizedLaplace:
             held_out = samples_of(validation, network.device, "The validation data")
         variances = self.prior_precision, self.noise_var
         self._fit = fit_posterior(
-            network, self._settings, samples, held_out, variances, search, progress
+            network, self._settings, samples, held_out, variances, search, link, progress
         )
         self._reference = None
         return self
@@ -167,6 +169,9 @@ class LinearizedLaplace:
     def _fitted(self) -> Fit:
         if self._fit is None:
             raise SettingsError("Nothing has been fitted yet; call fit((x, y)) first.")
+        self._settings.check_variances(self.prior_precision, self.noise_var)
+        # Both are public: what a factor holds of them follows.
+        self._fit = self._fit.with_ridge(self.prior_precision * self.noise_var)
         return self._fit
 
     def predict(
@@ -249,11 +254,9 @@ class LinearizedLaplace:
         Mahalanobis' distance as an alarm.
         """
         reference = self._compared()
-        parts = [
-            reference.scores(self._network, inputs)
-            for inputs in self._blocks(x, lambda few: reference.side(self._network.budget))
-        ]
-        return torch.cat(parts)
+        network = self._network
+        blocks = prediction.blocks(network, x, lambda few: reference.side(network.budget))
+        return torch.cat([reference.scores(network, inputs) for inputs in blocks])
 
     def novelty_threshold(self, level: float = 0.05) -> float:
         """The novelty that a share of the training inputs exceeds, each beside the others.
@@ -302,26 +305,31 @@ class LinearizedLaplace:
         by: str = "marginal_likelihood",
         validation: Labelled | None = None,
         noise: bool = True,
+        link: str = "probit",
     ) -> LinearizedLaplace:
         """Choose the prior precision, and for regression the noise.
 
         Args:
             by: ``"marginal_likelihood"``, or ``"validation"``: the negative log likelihood of
-                held-out data (by the probit approximation for classification).
+                held-out data.
             validation: The held-out data, as the data of :meth:`fit`.
             noise: Whether the noise of a regression is chosen too.
+            link: By which held-out classes are predicted, as of :meth:`predict`: the one that you
+                will ask for. Random outputs are the same ones for all values that are compared.
 
         Returns:
-            This object, with the best values between 1e-10 and 1e12.
+            This object, with the best values between 1e-10 and 1e12, and for ``"exact"`` of a
+            product that is not lost in the rounding of the kernel.
 
         Raises:
             SettingsError: Nothing has been fitted, another word, or validation data that are
-                missing or not needed.
+                missing, not needed, or too many for the memory.
+            DataError: Targets that are not finite.
         """
         start = self.prior_precision, self.noise_var
-        best = tuned(self._network, self._settings, self._fitted, by, validation, start, noise)
+        fit = self._fitted
+        best = tuned(self._network, self._settings, fit, by, validation, link, start, noise)
         self.prior_precision, self.noise_var = best
-        self._fit = self._fitted.with_ridge(self.prior_precision * self.noise_var)
         return self
 
     def save(self, path: str | Path) -> None:
@@ -339,15 +347,16 @@ class LinearizedLaplace:
         """
         fit = self._fitted
         self._network.check()
-        header = asdict(self._settings) | {
-            "prior_precision": self.prior_precision,
-            "noise_var": self.noise_var,
-            "dtype": str(self._network.dtype).removeprefix("torch."),
-            "output": self._network.output,
-            "model": self._network.fingerprint(),
-            "loss": fit.loss,
-            "numbers": fit.numbers,
-        }
+        header = saving.Header(
+            self._network.fingerprint(),
+            fit.loss,
+            fit.numbers,
+            prior_precision=self.prior_precision,
+            noise_var=self.noise_var,
+            output=self._network.output,
+            dtype=str(self._network.dtype).removeprefix("torch."),
+            **asdict(self._settings),
+        )
         saving.write(Path(path), header, fit.posterior)
 
     @classmethod
@@ -370,38 +379,17 @@ class LinearizedLaplace:
             MissingExtraError: The library safetensors is not installed.
         """
         header = saving.read_header(Path(path))
-        if header["model"] != fingerprint_of(model):
+        if header.model != fingerprint_of(model):
             raise DataError(
                 f"{path} holds the posterior of a model with other parameters or buffers than this "
                 "one; load the weights that it was fitted at first."
             )
-        settings = ("likelihood", "method", "prior_precision", "noise_var", "inducing", "features",
-                    "seed", "output")  # fmt: skip
-        loaded = cls(
-            model,
-            **{name: header[name] for name in settings},
-            memory=memory,
-            dtype=getattr(torch, header["dtype"]),
-        )
-        posterior = saving.read(Path(path), loaded._network.device)[1]
-        loaded._fit = Fit(posterior, header["loss"], header["numbers"])
+        loaded = cls(model, memory=memory, **header.settings)
+        posterior = saving.read(Path(path), loaded._network.device)
+        loaded._fit = Fit(posterior, header.loss, header.numbers)
         return loaded
 
     def _laws(self, x: Inputs | DataLoader[Any]) -> Iterator[Law]:
-        """Means and covariances, block by block."""
         posterior, network = self.posterior, self._network
         network.check()
-        for inputs in self._blocks(x, lambda few: posterior.side(network, few)):
-            spread = posterior.spread(network, inputs, self.prior_precision, self.noise_var)
-            yield network(inputs).double(), spread
-
-    def _blocks(
-        self, x: Inputs | DataLoader[Any], side: Callable[[Inputs], int]
-    ) -> Iterator[Inputs]:
-        """Inputs, as many at once as fit into memory."""
-        source = inputs_of(x, self._network.device)
-        few = next((few for _, few in source.blocks(4)), None)
-        if few is None:
-            raise SettingsError("There are no inputs to predict at; at least one is needed.")
-        for _, inputs in source.blocks(side(few)):
-            yield inputs
+        return prediction.laws(network, posterior, x, self.prior_precision, self.noise_var)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from farfield.errors import DataError, SettingsError
+from farfield.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,12 @@ class Regression:
 
         Raises:
             SettingsError: Another number of targets than of outputs.
-            DataError: A target is not finite.
         """
         flat = y.detach().reshape(len(y), -1).double()
         if flat.shape[1] != outputs:
             raise SettingsError(
                 f"There are {flat.shape[1]} targets for each sample, and the model has {outputs} "
                 f"outputs; give targets of shape (n, {outputs})."
-            )
-        if not bool(flat.isfinite().all()):
-            raise DataError(
-                f"{int((~flat.isfinite()).sum())} of the {flat.numel()} targets are NaN or "
-                "infinite; remove those samples."
             )
         return flat
 

@@ -45,7 +45,7 @@ class Network:
     output: OutputChoice
     budget: int
     engine: Engine = field(repr=False)
-    _versions: tuple[int, ...] = field(repr=False)
+    _before: tuple[Tensor, ...] = field(repr=False)
     _backwards: dict[object, bool] = field(default_factory=dict, repr=False)
 
     def __call__(self, inputs: Inputs) -> Tensor:
@@ -152,15 +152,17 @@ class Network:
         return sum(float(p.detach().double().square().sum()) for p in self.parameters)
 
     def check(self) -> None:
-        """Refuse a model whose parameters have changed since.
+        """Refuse a model that has changed since, whichever way.
 
         Raises:
-            SettingsError: They have.
+            SettingsError: A parameter or buffer has.
         """
-        if _versions(self.own) != self._versions:
+        now = _tensors(self.own)
+        if len(now) != len(self._before) or not all(map(_same, now, self._before)):
             raise SettingsError(
-                "The model's parameters have changed since the LinearizedLaplace was made; a "
-                "posterior is of the parameters it was fitted at. Make a new one and fit it."
+                "Parameters or buffers of the model have changed since the LinearizedLaplace was "
+                "made; a posterior is of those it was fitted at. Put them back, or make a new one "
+                "and fit it."
             )
 
     def fingerprint(self) -> str:
@@ -197,8 +199,7 @@ def network_of(
     if dtype is None:
         dtype = torch.float64 if torch.float64 in real else torch.float32
     working = model
-    tensors = [*model.parameters(), *model.buffers()]
-    if any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors):
+    if any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in _tensors(model)):
         working = copied(model).to(dtype)
     if half:
         warnings.warn(
@@ -211,7 +212,8 @@ def network_of(
         check_model(working)
     engine = engine_of(working, "full", memory=budget, output=output)
     device = next(iter(engine.parameters.values())).device
-    return Network(model, working, dtype, device, output, budget, engine, _versions(model))
+    before = tuple(tensor.detach().clone() for tensor in _tensors(model))
+    return Network(model, working, dtype, device, output, budget, engine, before)
 
 
 def fingerprint_of(model: nn.Module) -> str:
@@ -232,9 +234,13 @@ def check_finite(derivatives: Tensor) -> None:
         )
 
 
-def _versions(model: nn.Module) -> tuple[int, ...]:
-    """Numbers that change when parameters are changed in place or replaced."""
-    return tuple(number for p in model.parameters() for number in (id(p), p._version))
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _same(now: Tensor, before: Tensor) -> bool:
+    kinds = [(tensor.dtype, tensor.device) for tensor in (now, before)]
+    return kinds[0] == kinds[1] and torch.equal(now, before)
 
 
 class ChosenOutput(nn.Module):

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.empirical.inputs import Inputs, rows_of
+from farfield.uncertainty.held_out import HeldOutLoss
 from farfield.uncertainty.likelihood import Likelihood
 from farfield.uncertainty.network import Network
 from farfield.uncertainty.samples import Samples
-from farfield.uncertainty.spectral import Variances
-from farfield.uncertainty.spread import ByRoot
+from farfield.uncertainty.spectral import Modes
+from farfield.uncertainty.spread import Spread
 from farfield.uncertainty.subspace import Subspace, draw_pairs, find_subspace, gather
 
 
@@ -66,6 +67,11 @@ class NystromPosterior:
         return rows_of(self.subspace.inducing, slice(0, self.samples))  # each of them once
 
     @property
+    def least_ridge(self) -> float:
+        """Any product of prior precision and noise can be computed with."""
+        return 0.0
+
+    @property
     def share(self) -> float:
         """Of the data that the posterior has seen."""
         return self.seen / self.samples
@@ -82,8 +88,8 @@ class NystromPosterior:
 
     def spread(
         self, network: Network, inputs: Inputs, precision: float, noise_var: float
-    ) -> ByRoot:
-        """Roots of the covariances at some inputs that fit into memory at once.
+    ) -> Spread:
+        """Covariances at some inputs that fit into memory at once.
 
         Args:
             network: The network.
@@ -91,8 +97,7 @@ class NystromPosterior:
             precision: p.
             noise_var: Of the observations; 1 for classification.
         """
-        phi = self.features(network, inputs)
-        return ByRoot(_root(phi, self.gram / noise_var, self.share * precision))
+        return self.modes(network, inputs).at(precision, noise_var)
 
     def with_ridge(self, ridge: float) -> NystromPosterior:
         """The same: nothing of it depends on prior precision and noise."""
@@ -102,19 +107,20 @@ class NystromPosterior:
         """How many inputs like these fit into memory at once."""
         return network.side(inputs, 3 * len(self.gram) * network.outputs(inputs))
 
-    def variances(self, network: Network, inputs: Inputs) -> Variances:
-        """As functions of prior precision and noise."""
-        values, vectors = torch.linalg.eigh(self.gram)
-        squares = (self.features(network, inputs) @ vectors).square()
-        return Variances(squares, values.clamp_min(0.0), share=self.share)
+    def modes(self, network: Network, inputs: Inputs) -> Modes:
+        """Covariances as functions of prior precision and noise."""
+        values, vectors = self._eigenvectors
+        return Modes(self.features(network, inputs) @ vectors, values, share=self.share)
+
+    @cached_property
+    def _eigenvectors(self) -> tuple[Tensor, Tensor]:
+        return _taken_apart(self.gram)
 
 
-def _root(features: Tensor, gram: Tensor, ridge: float) -> Tensor:
-    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky(gram + ridge * eye)
-    flat = features.flatten(0, 1).mT
-    half: Tensor = torch.linalg.solve_triangular(factor, flat, upper=False)
-    return half.mT.reshape(features.shape)
+def _taken_apart(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, of which rounding makes none negative, and eigenvectors."""
+    values, vectors = torch.linalg.eigh(gram)
+    return values.clamp_min(0.0), vectors
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ class NystromSettings:
         search: Samples between two looks at the validation data.
         precision: p.
         noise_var: Of the observations.
+        score: By which parts of the data are compared.
     """
 
     inducing: int
@@ -134,6 +141,7 @@ class NystromSettings:
     search: int
     precision: float
     noise_var: float
+    score: HeldOutLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +158,12 @@ class Watched:
     features: Tensor
     targets: Tensor
 
-    def loss(self, likelihood: Likelihood, gram: Tensor, ridge: float, noise_var: float) -> float:
-        """Mean negative log likelihood with the posterior of this sum."""
-        root = _root(self.features.double(), gram / noise_var, ridge)
-        variances = root.square().sum(2)
-        return likelihood.predictive_loss(self.mean, variances, self.targets, noise_var)
+    def loss(self, settings: NystromSettings, gram: Tensor, share: float) -> float:
+        """Mean negative log likelihood with the posterior of this sum over a share of the data."""
+        values, vectors = _taken_apart(gram)
+        score, modes = settings.score, Modes(self.features.double() @ vectors, values, share=share)
+        variances = settings.precision, settings.noise_var
+        return score.at(self.mean, score.kept(modes), self.targets, *variances)
 
 
 def fit_nystrom(
@@ -249,8 +258,7 @@ def _swept(
         if progress is not None:
             progress(rows.stop, n)
         if watched is not None:
-            ridge = rows.stop / n * settings.precision
-            found = watched.loss(likelihood, total, ridge, settings.noise_var)
+            found = watched.loss(settings, total, rows.stop / n)
             if not search or found < min(stop.loss for stop in search):
                 best = replace(posterior, gram=total.clone(), seen=rows.stop)
             search.append(Stop(rows.stop, found))

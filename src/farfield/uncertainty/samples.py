@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from farfield.empirical.inputs import Inputs, joined, mapped
 from farfield.empirical.streams import Stream, stream
-from farfield.errors import SettingsError
+from farfield.errors import DataError, SettingsError
 
 Labelled = tuple[Any, Any] | Mapping[str, Any] | DataLoader[Any]
 """``(x, y)``, a mapping of named inputs and ``"labels"``, or a DataLoader that yields such."""
@@ -75,6 +75,7 @@ def samples_of(data: object, device: torch.device, name: str = "The data") -> Sa
     Raises:
         SettingsError: Something else than pairs, a loader that shuffles, no samples, or inputs
             that are not finite.
+        DataError: Targets that are not finite.
     """
     if isinstance(data, DataLoader):
         found = Samples(stream(data, _flat, device))
@@ -138,7 +139,17 @@ def _flat(batch: object) -> dict[str, Tensor]:
             f"The targets are of type {type(targets).__name__}; give a tensor, such as of "
             "torch.as_tensor(y)."
         )
-    return {**named, _TARGETS: targets}  # type: ignore[dict-item]  # checked by the stream
+    wrong = [type(value).__name__ for value in named.values() if not isinstance(value, Tensor)]
+    if wrong:
+        raise SettingsError(
+            f"An input is of type {wrong[0]}; give tensors, such as of torch.as_tensor(x)."
+        )
+    if targets.is_floating_point() and not bool(targets.isfinite().all()):
+        raise DataError(
+            f"{int((~targets.isfinite()).sum())} of the {targets.numel()} targets are NaN or "
+            "infinite; remove those samples."
+        )
+    return {**named, _TARGETS: targets}  # type: ignore[dict-item]  # checked above
 
 
 def _split(tensors: Inputs) -> tuple[Inputs, Tensor]:

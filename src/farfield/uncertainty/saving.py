@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from farfield import files
 from farfield.empirical.inputs import Inputs, mapped, tensors_of
+from farfield.empirical.outputs import OutputChoice
 from farfield.errors import DataError, MissingExtraError
 from farfield.regression.solve import Factor
 from farfield.uncertainty.exact import ExactPosterior
@@ -23,7 +25,46 @@ from farfield.uncertainty.subspace import Subspace
 
 _HEADER = "farfield.LinearizedLaplace"
 _FORMAT = 1
-Header = dict[str, Any]
+_Own = dict[str, Any]  # what JSON can hold of a posterior
+
+
+@dataclass(frozen=True)
+class Header:
+    """What JSON can hold beside a posterior.
+
+    Attributes:
+        model: The fingerprint of the network.
+        loss: Of the network on the training data.
+        numbers: Outputs of all samples together.
+        likelihood: As of the class, like all that follow.
+        method: Likewise.
+        prior_precision: Likewise.
+        noise_var: Likewise.
+        inducing: Likewise.
+        features: Likewise.
+        seed: Likewise.
+        output: Likewise.
+        dtype: Likewise; the name of one of torch's.
+    """
+
+    model: str
+    loss: float
+    numbers: int
+    likelihood: str
+    method: str
+    prior_precision: float
+    noise_var: float
+    inducing: int
+    features: int
+    seed: int
+    output: OutputChoice
+    dtype: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the class."""
+        own = asdict(self) | {"dtype": getattr(torch, self.dtype)}
+        return {name: own[name] for name in own if name not in ("model", "loss", "numbers")}
 
 
 def write(path: Path, header: Header, posterior: Posterior) -> None:
@@ -31,7 +72,7 @@ def write(path: Path, header: Header, posterior: Posterior) -> None:
 
     Args:
         path: The file.
-        header: What JSON can hold of it.
+        header: What is kept beside it.
         posterior: The numbers.
 
     Raises:
@@ -42,43 +83,46 @@ def write(path: Path, header: Header, posterior: Posterior) -> None:
     from safetensors.torch import save
 
     own, tensors = _packed(posterior)
-    text = json.dumps({"format": _FORMAT, **header, "posterior": own})
+    text = json.dumps({"format": _FORMAT, **asdict(header), "posterior": own})
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     files.write_bytes(path, save(plain, {_HEADER: text}))
 
 
-def read(path: Path, device: torch.device) -> tuple[Header, Posterior]:
-    """Read a posterior.
+def read(path: Path, device: torch.device) -> Posterior:
+    """Read the numbers of a posterior, of whose header one approves.
 
     Args:
         path: The file.
         device: Where the model is.
 
     Returns:
-        The header and the numbers.
+        The posterior.
 
     Raises:
         DataError: There is no such file, or it is something else.
         MissingExtraError: The library safetensors is not installed.
     """
-    header = read_header(path)
+    found = _description(path)
     from safetensors.torch import load_file
 
-    own, tensors = header.pop("posterior"), load_file(path)
-    try:
-        posterior = _unpacked(own, tensors, device)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path} is not complete: it lacks {error}. Fit and save again.") from error
-    return header, posterior
+    tensors = load_file(path)
+    with _complete(path):
+        return _unpacked(found["posterior"], tensors, device)
 
 
 def read_header(path: Path) -> Header:
-    """The header of a file alone.
+    """Read what is kept beside a posterior.
 
     Raises:
         DataError: There is no such file, or it is something else.
         MissingExtraError: The library safetensors is not installed.
     """
+    found = _description(path)
+    with _complete(path):
+        return Header(**{field.name: found[field.name] for field in fields(Header)})
+
+
+def _description(path: Path) -> dict[str, Any]:
     _library()
     from safetensors import SafetensorError, safe_open
 
@@ -94,13 +138,25 @@ def read_header(path: Path) -> Header:
             f"{path} holds tensors, but no posterior; give a file that LinearizedLaplace.save has "
             "written."
         )
-    header: Header = json.loads(text)
-    if header["format"] != _FORMAT:
-        raise DataError(
-            f"{path} has format {header['format']}, and this version of farfield reads {_FORMAT}; "
-            "use the version that wrote it, or fit and save again."
-        )
-    return header
+    with _complete(path):
+        found: dict[str, Any] = json.loads(text)
+        if found["format"] != _FORMAT:
+            raise DataError(
+                f"{path} has format {found['format']}, and this version of farfield reads "
+                f"{_FORMAT}; use the version that wrote it, or fit and save again."
+            )
+    return found
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[None]:
+    """Say of which file something is missing."""
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise DataError(f"The header of {path} is no JSON: {error}. Fit and save again.") from error
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not complete: it lacks {error}. Fit and save again.") from error
 
 
 def _library() -> None:
@@ -113,7 +169,7 @@ def _library() -> None:
         ) from error
 
 
-def _packed(posterior: Posterior) -> tuple[Header, dict[str, Tensor]]:
+def _packed(posterior: Posterior) -> tuple[_Own, dict[str, Tensor]]:
     if isinstance(posterior, ExactPosterior):
         factor = posterior.factor
         tensors = {
@@ -122,7 +178,7 @@ def _packed(posterior: Posterior) -> tuple[Header, dict[str, Tensor]]:
         }
         if posterior.roots is not None:
             tensors["roots"] = posterior.roots
-        own: Header = {
+        own: _Own = {
             "ridge": float(factor.ridge[0]),
             "rounding": posterior.rounding,
             "inputs": _names(posterior.train),
@@ -133,16 +189,17 @@ def _packed(posterior: Posterior) -> tuple[Header, dict[str, Tensor]]:
     tensors = {f"direction {place}": stack for place, stack in stacks}
     tensors |= {"gram": posterior.gram, "everything": posterior.everything.clone()}
     tensors |= {"chosen": subspace.chosen, "values": subspace.values}
-    header: Header = {
+    kept: _Own = {
         "seen": posterior.seen,
         "samples": posterior.samples,
         "search": [asdict(stop) for stop in posterior.search],
+        "directions": len(subspace.directions),
         "inputs": _names(subspace.inducing),
     }
-    return header, tensors | _columns(subspace.inducing)
+    return kept, tensors | _columns(subspace.inducing)
 
 
-def _unpacked(own: Header, tensors: Mapping[str, Tensor], device: torch.device) -> Posterior:
+def _unpacked(own: _Own, tensors: Mapping[str, Tensor], device: torch.device) -> Posterior:
     here = {name: tensor.to(device) for name, tensor in tensors.items() if name != "packed"}
     inputs = _inputs(own["inputs"], here)
     if "packed" in tensors:
@@ -151,17 +208,12 @@ def _unpacked(own: Header, tensors: Mapping[str, Tensor], device: torch.device) 
         factor = Factor(tensors["packed"].numpy().T, diagonal + ridge, ridge)
         roots = here["roots"].cpu() if "roots" in here else None
         return ExactPosterior(inputs, roots, factor, diagonal, own["rounding"])
-    names = sorted((name for name in here if name.startswith("direction ")), key=_place)
-    directions = tuple(here[name] for name in names)
+    directions = tuple(here[f"direction {place}"] for place in range(own["directions"]))
     subspace = Subspace(directions, inputs, here["chosen"], here["values"])
     search = tuple(Stop(**stop) for stop in own["search"])
     return NystromPosterior(
         subspace, here["gram"], here["everything"], own["seen"], own["samples"], search
     )
-
-
-def _place(name: str) -> int:
-    return int(name.removeprefix("direction "))
 
 
 def _names(inputs: Inputs) -> list[str] | int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from farfield.errors import SettingsError
 from farfield.uncertainty.likelihood import Likelihood, likelihood_of
@@ -56,12 +57,12 @@ class LaplaceSettings:
             )
 
 
-def check_counts(**counts: int) -> None:
-    """Refuse numbers below 1.
+def check_counts(**counts: object) -> None:
+    """Refuse what does not count.
 
     Raises:
-        SettingsError: One is.
+        SettingsError: A number is below 1, or not whole.
     """
     for name, value in counts.items():
-        if value < 1:
-            raise SettingsError(f"{name} is {value}; it must be at least 1.")
+        if not isinstance(value, Integral) or value < 1:
+            raise SettingsError(f"{name} is {value!r}; it must be an integer of at least 1.")

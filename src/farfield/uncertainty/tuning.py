@@ -10,27 +10,28 @@ from farfield.empirical.inputs import Inputs
 from farfield.errors import SettingsError
 from farfield.uncertainty.evidence import minimised
 from farfield.uncertainty.fitting import Fit, Posterior
-from farfield.uncertainty.likelihood import Likelihood
+from farfield.uncertainty.held_out import HeldOutLoss
+from farfield.uncertainty.links import check_link
 from farfield.uncertainty.network import Network
 from farfield.uncertainty.samples import Labelled, Samples, samples_of
 from farfield.uncertainty.settings import LaplaceSettings
-from farfield.uncertainty.spectral import Variances
+from farfield.uncertainty.spectral import Modes, Variances
 
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """Held-out data with their variances as functions of prior precision and noise.
+    """Held-out data with their covariances as functions of prior precision and noise.
 
     Attributes:
-        likelihood: Of the targets.
+        score: What is to be small.
         means: Outputs of the network, block by block.
-        variances: Likewise.
+        kept: Likewise, what of their covariances counts.
         targets: Likewise, as the likelihood takes them.
     """
 
-    likelihood: Likelihood
+    score: HeldOutLoss
     means: list[Tensor]
-    variances: list[Variances]
+    kept: list[Modes | Variances]
     targets: list[Tensor]
 
     def loss(self, precision: float, noise_var: float) -> float:
@@ -41,19 +42,19 @@ class Validated:
             noise_var: Of the observations; 1 for classification.
         """
         total = 0.0
-        for mean, spread, y in zip(self.means, self.variances, self.targets, strict=True):
-            found = spread.at(precision, noise_var)
-            total += len(y) * self.likelihood.predictive_loss(mean, found, y, noise_var)
+        for mean, kept, y in zip(self.means, self.kept, self.targets, strict=True):
+            total += len(y) * self.score.at(mean, kept, y, precision, noise_var)
         return total / sum(map(len, self.targets))
 
-    def best(self, start: tuple[float, float], noise: bool) -> tuple[float, float]:
+    def best(self, start: tuple[float, float], noise: bool, least: float) -> tuple[float, float]:
         """The prior precision and noise of the smallest loss.
 
         Args:
             start: Those to begin with.
             noise: Whether the noise may change.
+            least: The least product of both.
         """
-        return minimised(self.loss, start, noise)
+        return minimised(self.loss, start, noise, least)
 
 
 def tuned(
@@ -62,6 +63,7 @@ def tuned(
     fit: Fit,
     by: str,
     validation: Labelled | None,
+    link: str,
     start: tuple[float, float],
     noise: bool,
 ) -> tuple[float, float]:
@@ -73,6 +75,7 @@ def tuned(
         fit: The posterior.
         by: ``"marginal_likelihood"`` or ``"validation"``.
         validation: The held-out data.
+        link: From outputs to probabilities, for held-out classes.
         start: Those to begin with.
         noise: Whether the noise of a regression may change.
 
@@ -82,31 +85,33 @@ def tuned(
     Raises:
         SettingsError: Another word, or validation data that are missing or not needed.
     """
+    check_link(link)
     given = "None" if validation is None else "given"
     if (by, given) not in (("marginal_likelihood", "None"), ("validation", "given")):
         raise SettingsError(
             f"by is {by!r} and validation is {given}; choose by='marginal_likelihood', or "
             "by='validation' with validation=(x, y)."
         )
-    noise = noise and settings.likelihood == "regression"
+    noise, least = noise and settings.likelihood == "regression", fit.posterior.least_ridge
     if validation is None:
-        return fit.evidence(network, settings).best(start, noise)
+        return fit.evidence(network, settings).best(start, noise, least)
     held_out = samples_of(validation, network.device, "The validation data")
-    return validated(network, settings.law, fit.posterior, held_out).best(start, noise)
+    score = HeldOutLoss(settings.law, link, settings.seed)
+    return validated(network, score, fit.posterior, held_out).best(start, noise, least)
 
 
 def validated(
     network: Network,
-    likelihood: Likelihood,
+    score: HeldOutLoss,
     posterior: Posterior,
     samples: Samples,
 ) -> Validated:
-    """Compute what the variances of held-out data depend on.
+    """Compute what the covariances of held-out data depend on.
 
     Args:
         network: The network.
-        likelihood: Of the targets.
-        posterior: Whose variances.
+        score: What is to be small.
+        posterior: Whose covariances.
         samples: The held-out data.
 
     Returns:
@@ -116,14 +121,14 @@ def validated(
         SettingsError: They do not fit into memory.
     """
     means: list[Tensor] = []
-    variances: list[Variances] = []
+    kept: list[Modes | Variances] = []
     targets: list[Tensor] = []
 
     def add(inputs: Inputs, y: Tensor) -> None:
         mean = network(inputs).double()
         means.append(mean)
-        targets.append(likelihood.targets(y, mean.shape[1]))
-        variances.append(posterior.variances(network, inputs).to(network.device))
+        targets.append(score.likelihood.targets(y, mean.shape[1]))
+        kept.append(score.kept(posterior.modes(network, inputs).to(network.device)))
 
     side = None
     for _, inputs, _ in samples.blocks(4):
@@ -137,4 +142,4 @@ def validated(
         break
     for _, inputs, y in samples.blocks(side or 1):
         add(inputs, y)
-    return Validated(likelihood, means, variances, targets)
+    return Validated(score, means, kept, targets)
