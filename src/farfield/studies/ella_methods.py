@@ -127,7 +127,9 @@ def negative_log_likelihood(
         In nats.
     """
     if link != GAUSSIAN:
-        return float(-probabilities(moments, link).log().gather(1, y[:, None]).mean())
+        own = probabilities(moments, link).gather(1, y[:, None])
+        # A class that no draw thinks possible costs much, but no search ends at infinity.
+        return float(-own.clamp_min(torch.finfo(own.dtype).tiny).log().mean())
     mean, covariance = moments
     total = covariance[:, :, 0] + noise_var  # of a single output
     losses = (y.double() - mean).square() / total + total.log() + math.log(2.0 * math.pi)
@@ -312,7 +314,7 @@ class Ella(Exact):
             inducing=settings.inducing,
             features=features,
             memory=_BUDGET,
-        ).fit(task.train, validation=task.validation, search=settings.search)
+        ).fit(task.train, validation=task.validation, search=settings.search, link=link)
         self._network, self.link, self._alarms = network, link_of(task, link), alarms
 
     def novelty(self, x: Tensor) -> Float[Tensor, " n"] | None:
