@@ -56,9 +56,10 @@ def claims(result: Result) -> tuple[Claim, ...]:
     for task in (IMAGES, PROTEINS):
         for own in variants(result, task):
             rivals = _COMPARED[own]
-            for score, rival in itertools.product(_SCORES, filter(_RIVALS.get, rivals)):
+            below = [rival for rival in rivals if rival in _RIVALS]
+            for score, rival in itertools.product(_SCORES, below):
                 found.append(_below(result, task, own, score, rival))
-            found += [_cheaper(result, task, own, rival) for rival in filter(_COSTS.get, rivals)]
+            found += [_cheaper(result, task, own, rival) for rival in rivals if rival in _COSTS]
     found += [_closer(result, task) for task in (IMAGES, PROTEINS)]
     return (*found, _saturates(result), *(_alarms(result, task) for task in (IMAGES, PROTEINS)))
 

@@ -149,7 +149,8 @@ def _flat(batch: object) -> dict[str, Tensor]:
             f"{int((~targets.isfinite()).sum())} of the {targets.numel()} targets are NaN or "
             "infinite; remove those samples."
         )
-    return {**named, _TARGETS: targets}  # type: ignore[dict-item]  # checked above
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    return {**tensors, _TARGETS: targets}
 
 
 def _split(tensors: Inputs) -> tuple[Inputs, Tensor]:
