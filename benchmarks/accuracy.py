@@ -24,7 +24,7 @@ import mpmath as mp  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 import farfield as ff
 

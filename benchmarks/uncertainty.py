@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import farfield as ff

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from zoo import Function
 
 import farfield as ff

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from farfield.growth.bound_tensor import BoundTensor, Reading
 from farfield.growth.certificate import rules

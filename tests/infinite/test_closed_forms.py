@@ -5,7 +5,7 @@ import pytest
 import torch
 from networks import Elementwise, stack
 from reference import bump, exponential, mlp_kernels, polynomial, power, wave
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 import farfield as ff
 from farfield.errors import RangeError

@@ -7,7 +7,7 @@ import mpmath as mp
 import pytest
 import torch
 from reference import expect, expect_pair
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from farfield.errors import AccuracyWarning
 from farfield.infinite.angles import Angle

@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import Elementwise, Residual, stack
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 import farfield as ff
 from farfield.infinite import kernel as kernel_module

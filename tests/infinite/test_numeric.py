@@ -7,7 +7,7 @@ import pytest
 import torch
 from networks import Elementwise, stack
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 import farfield as ff
 from farfield.errors import AccuracyWarning, SettingsError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import Elementwise
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 import farfield as ff
 from farfield.errors import SettingsError, UnsupportedOperation

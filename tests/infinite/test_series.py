@@ -6,7 +6,7 @@ import mpmath as mp
 import pytest
 import torch
 from reference import expect_pair
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from farfield.infinite.duals.hermite import Expansion, coefficients
 from farfield.infinite.duals.near import is_near, near_expectation

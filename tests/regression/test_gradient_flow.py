@@ -8,7 +8,7 @@ import torch
 from cases import batch, limit, naive
 from scipy.linalg import expm
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 import farfield as ff
 from farfield.errors import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 VARIANTS = {"standard": "Standard", "first": "LayerNorm after the embedding"}
 """Label of each kind of decoder by its key."""

@@ -158,14 +158,15 @@ class LinearizedLaplace:
 
     @property
     def posterior(self) -> Posterior:
-        """The fitted posterior.
+        """The fitted posterior, at the present prior precision and noise.
 
         Raises:
             SettingsError: Nothing has been fitted.
+            SingularKernelError: Prior precision or noise were set so low since the last fit that
+                their product is lost in rounding.
         """
-        return self._fitted.posterior
+        return self._fitted().posterior
 
-    @property
     def _fitted(self) -> Fit:
         if self._fit is None:
             raise SettingsError("Nothing has been fitted yet; call fit((x, y)) first.")
@@ -197,6 +198,7 @@ class LinearizedLaplace:
         Raises:
             SettingsError: Nothing has been fitted, or inputs or a link that are not allowed.
             RangeError: Derivatives that are not finite.
+            SingularKernelError: As of :attr:`posterior`.
 
         Warns:
             AccuracyWarning: Variances of which rounding leaves no digit.
@@ -221,7 +223,7 @@ class LinearizedLaplace:
             of each input, (n, o, o), in float64, without noise.
 
         Raises:
-            SettingsError: As :meth:`predict`.
+            SettingsError, RangeError, SingularKernelError: As :meth:`predict`.
         """
         pairs = [(mean, spread.covariance) for mean, spread in self._laws(x)]
         means, covariances = zip(*pairs, strict=True)
@@ -297,7 +299,7 @@ class LinearizedLaplace:
 
         Source: MacKay (1992); Immer et al. (2021), equation 5.
         """
-        evidence = self._fitted.evidence(self._network, self._settings)
+        evidence = self._fitted().evidence(self._network, self._settings)
         return evidence.at(self.prior_precision, self.noise_var)
 
     def tune(
@@ -327,7 +329,7 @@ class LinearizedLaplace:
             DataError: Targets that are not finite.
         """
         start = self.prior_precision, self.noise_var
-        fit = self._fitted
+        fit = self._fitted()
         best = tuned(self._network, self._settings, fit, by, validation, link, start, noise)
         self.prior_precision, self.noise_var = best
         return self
@@ -345,7 +347,7 @@ class LinearizedLaplace:
             MissingExtraError: The library safetensors is not installed.
             OutputError: The file cannot be written.
         """
-        fit = self._fitted
+        fit = self._fitted()
         self._network.check()
         header = saving.Header(
             self._network.fingerprint(),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from farfield.empirical.factors import Factor, Outer
 from farfield.empirical.rules.table import Case, rule, spread

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 from farfield.growth.dual import refine

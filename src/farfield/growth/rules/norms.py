@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 from farfield.growth.balls import ball, normalised
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant

@@ -7,7 +7,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 from farfield.growth.bound_tensor import RULES, BoundTensor, constant
 from farfield.growth.curves import Curve, straight

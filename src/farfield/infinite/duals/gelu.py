@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 from farfield.infinite.angles import Angle
 from farfield.infinite.duals.base import RowLaw, Smooth, on_diagonal, positive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 from farfield.infinite.laws import Data, blend, mixed, positions
 from farfield.infinite.limit_tensor import COPY, RULES, LimitTensor

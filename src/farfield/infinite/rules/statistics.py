@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from torch.nn import functional as F
 
 from farfield.infinite.laws import Data, mixed
 from farfield.infinite.limit_tensor import RULES, LimitTensor
