@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import farfield as ff
 from farfield.report.figures import save
-from farfield.studies.palette import STROKES
-from farfield.studies.story import Figure
+from farfield.studies.shared.palette import STROKES
+from farfield.studies.shared.story import Figure
 
 
 def network() -> nn.Module:

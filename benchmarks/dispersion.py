@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from farfield.studies.dispersion import Settings
-from farfield.studies.dispersion_draws import drawn_networks
-from farfield.studies.dispersion_kernels import products
+from farfield.studies.dispersion.draws import drawn_networks
+from farfield.studies.dispersion.kernels import products
 
 Draw = tuple[Tensor, list[Tensor], Tensor]
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from farfield.data import load_protein
-from farfield.studies.variants import Variant, draw, variants
+from farfield.studies.shared.variants import Variant, draw, variants
 from farfield.training import Fleet, TrainingSettings, train
 
 MEGABYTE = 2**20

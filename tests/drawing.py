@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure as Canvas
 
-from farfield.studies.story import Story
+from farfield.studies.shared.story import Story
 
 
 def drawn(story: Story, name: str) -> Canvas:

@@ -9,7 +9,7 @@ import pytest
 
 from farfield.errors import DataError
 from farfield.studies import abalone, protein
-from farfield.studies.claims import Claiming
+from farfield.studies.shared.claims import Claiming
 
 
 def test_defaults_are_those_of_proteins_but_for_a_small_table() -> None:

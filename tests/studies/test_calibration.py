@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from farfield.studies import calibration
-from farfield.studies.costs import measured
+from farfield.studies.ella import calibration
+from farfield.studies.ella.costs import measured
 
 
 def draw(rng: np.random.Generator, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

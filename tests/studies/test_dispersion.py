@@ -15,9 +15,9 @@ import farfield as ff
 from farfield import report
 from farfield.errors import SettingsError
 from farfield.studies import dispersion as study
-from farfield.studies import dispersion_draws as draws
-from farfield.studies.bootstrap import dispersion
-from farfield.studies.dispersion_kernels import PLACES, products
+from farfield.studies.dispersion import draws
+from farfield.studies.dispersion.bootstrap import dispersion
+from farfield.studies.dispersion.kernels import PLACES, products
 
 WIDTH, DEPTH = 9, 5
 

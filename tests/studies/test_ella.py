@@ -17,11 +17,12 @@ from torch import nn
 import farfield as ff
 from farfield import report
 from farfield.errors import DataError, SettingsError
-from farfield.studies import ella, ella_methods, ella_metrics, ella_peers, ella_tasks
-from farfield.studies.ella_ablation import relative
-from farfield.studies.ella_claims import told
-from farfield.studies.statistics import Mean
-from farfield.studies.turning import turned
+from farfield.studies import ella
+from farfield.studies.ella import methods, metrics, peers, tasks
+from farfield.studies.ella.ablation import relative
+from farfield.studies.ella.claims import told
+from farfield.studies.shared.statistics import Mean
+from farfield.studies.shared.turning import turned
 
 pytest.importorskip("sklearn")
 
@@ -56,7 +57,7 @@ def proteins(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     frame = pd.DataFrame(rng.normal(size=(500, 9)), columns=[f"F{k}" for k in range(1, 10)])
     frame["F1"] = rng.uniform(15_000.0, 21_000.0, 500)
     frame["RMSD"] = frame["F2"] + rng.normal(size=500)
-    monkeypatch.setattr(ella_tasks, "load_protein", lambda folder: frame)
+    monkeypatch.setattr(tasks, "load_protein", lambda folder: frame)
 
 
 def test_end_to_end_and_resumed_to_the_same_bits(proteins: None, tmp_path: Path) -> None:
@@ -92,8 +93,8 @@ def test_what_chance_may_have_made_is_left_open() -> None:
 
 def test_the_held_out_class_is_in_no_other_part() -> None:
     settings = dataclasses.replace(SMALL, hold_out="3")
-    pool = ella_tasks.load_images(settings, "")
-    task = ella_tasks.image_task(pool, settings, 0)
+    pool = tasks.load_images(settings, "")
+    task = tasks.image_task(pool, settings, 0)
     held = {image.numpy().tobytes() for image in pool.images[pool.labels == 3]}
     parts = [task.train, task.validation, task.domains["test"]]
     rows = [image.numpy().tobytes() for x, _ in parts for image in x]
@@ -111,18 +112,14 @@ def test_angles_of_0_change_nothing() -> None:
     assert torch.allclose(half, images.flip(2, 3), atol=1e-5)
 
 
-def task_of(likelihood: str, outputs: int) -> ella_tasks.Task:
+def task_of(likelihood: str, outputs: int) -> tasks.Task:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(60, 4, generator=generator)
     y = torch.randint(outputs, (60,), generator=generator) if outputs > 1 else x[:, :1].sin()
-    return ella_tasks.Task(
-        "images", likelihood, outputs, (x, y), (x[:20], y[:20]), {"test": (x, y)}
-    )
+    return tasks.Task("images", likelihood, outputs, (x, y), (x[:20], y[:20]), {"test": (x, y)})
 
 
-beside_peers = pytest.mark.skipif(
-    not ella_peers.installed(), reason="laplace-torch is not installed"
-)
+beside_peers = pytest.mark.skipif(not peers.installed(), reason="laplace-torch is not installed")
 
 
 @beside_peers
@@ -133,9 +130,9 @@ def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
     settings = dataclasses.replace(SMALL, exact_size=200, subnetwork=1000, dense=100)
     exact, full, subset = (
         method.fit(network, task, settings)
-        for method in (ella_methods.EXACT, ella_peers.FULL, ella_peers.SUBNETWORK)
+        for method in (methods.EXACT, peers.FULL, peers.SUBNETWORK)
     )
-    assert isinstance(exact, ella_methods.Exact)
+    assert isinstance(exact, methods.Exact)
     exact._laplace.prior_precision = 25.0
     full._laplace.prior_precision = subset._laplace.prior_precision = 25.0
     x = task.domains["test"][0]
@@ -151,9 +148,9 @@ def test_peers_say_what_is_exact(likelihood: str, outputs: int) -> None:
 def test_kronecker_factors_that_are_turned_once_say_the_same(likelihood: str, outputs: int) -> None:
     task = task_of(likelihood, outputs)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
-    kfac = ella_peers.KFAC.fit(network, task, SMALL)
-    assert isinstance(kfac, ella_peers.PeerKron)
-    with ella_peers._quietly():
+    kfac = peers.KFAC.fit(network, task, SMALL)
+    assert isinstance(kfac, peers.PeerKron)
+    with peers._quietly():
         jacobians, _ = kfac._jacobians(task.domains["test"][0])
     for ridge in (0.01, 30.0):
         kfac._laplace.prior_precision = ridge
@@ -168,7 +165,7 @@ def test_peers_tuned_by_evidence_agree_with_the_exact_evidence(
 ) -> None:
     task = task_of(likelihood, outputs)
     network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, outputs)).eval()
-    peer = ella_peers._fit(network, task, SMALL, "all", "full", by_evidence=True)
+    peer = peers._fit(network, task, SMALL, "all", "full", by_evidence=True)
     before = copy.deepcopy(task.validation)
     peer.tune(task.validation)
     torch.testing.assert_close(task.validation, before, rtol=0.0, atol=0.0)
@@ -184,13 +181,13 @@ def test_tuning_finds_the_noise_and_temperature_that_made_the_data() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4000, 1, generator=generator)
     noisy = x + 0.5 * torch.randn(4000, 1, generator=generator)
-    flat = ella_methods.Map(nn.Identity(), "gaussian", False)
+    flat = methods.Map(nn.Identity(), "gaussian", False)
     flat.tune((x, noisy))
     # The variance of a mean of 4000 squares: 4 standard errors.
     assert flat.noise_var == pytest.approx(0.25, rel=4 * math.sqrt(2 / 4000))
     logits = torch.randn(4000, 5, generator=generator)
     labels = torch.multinomial((3.0 * logits).softmax(1), 1, generator=generator)[:, 0]
-    warm = ella_methods.Map(nn.Identity(), "probit", True)
+    warm = methods.Map(nn.Identity(), "probit", True)
     warm.tune((logits, labels))
     mean, _ = warm.moments(logits)
     assert float((mean / logits).mean()) == pytest.approx(3.0, rel=0.1)  # of 4000 labels
@@ -205,9 +202,9 @@ def test_probabilities_are_the_mean_softmax() -> None:
     wanted = float(weights @ curve / weights.sum())
     error = math.sqrt(float(weights @ (curve - wanted) ** 2 / weights.sum()) / (100 * 512))
     mean = torch.tensor([[2.0, 1.0]]).double().repeat(100, 1)
-    found = ella_methods.probabilities((mean, covariance.repeat(100, 1, 1)), "monte_carlo")
+    found = methods.probabilities((mean, covariance.repeat(100, 1, 1)), "monte_carlo")
     assert float(found[:, 0].mean()) == pytest.approx(wanted, abs=4.0 * error)
-    certain = ella_methods.probabilities((mean, torch.zeros(100, 2, 2).double()), "monte_carlo")
+    certain = methods.probabilities((mean, torch.zeros(100, 2, 2).double()), "monte_carlo")
     torch.testing.assert_close(certain, mean.softmax(1))
 
 
@@ -216,7 +213,7 @@ def test_probit_is_its_formula() -> None:
     covariance = torch.tensor([[[3.0, 0.7], [0.7, 0.0]]]).double()
     scaled = [2.0 / math.sqrt(1.0 + 3.0 * math.pi / 8.0), -1.0]
     first = math.exp(scaled[0]) / (math.exp(scaled[0]) + math.exp(scaled[1]))
-    found = ella_methods.probabilities((mean, covariance), "probit")
+    found = methods.probabilities((mean, covariance), "probit")
     assert float(found[0, 0]) == pytest.approx(first)
 
 
@@ -228,9 +225,9 @@ def test_tuning_is_the_best_of_a_fine_grid() -> None:
 
     def loss(precision: float, noise: float) -> float:
         moments = mean, scale / (0.1 / noise + precision)
-        return ella_methods.negative_log_likelihood("gaussian", moments, noise, y)
+        return methods.negative_log_likelihood("gaussian", moments, noise, y)
 
-    found = loss(*ella_methods.tuned("gaussian", mean, lambda r: scale / (0.1 + r), y))
+    found = loss(*methods.tuned("gaussian", mean, lambda r: scale / (0.1 + r), y))
     grid = itertools.product(torch.logspace(-6, 8, 57), torch.linspace(0.05, 2.0, 40))
     assert found <= min(loss(float(p), float(noise)) for p, noise in grid) + 1e-3
 
@@ -242,25 +239,25 @@ def test_errors_of_matrices() -> None:
 
 def test_an_alarm_that_says_nothing_has_no_area() -> None:
     frame = pd.DataFrame({"output_std": [0.0, 0.0]})
-    assert math.isnan(ella_metrics._separated(frame, frame, "output_std"))
+    assert math.isnan(metrics._separated(frame, frame, "output_std"))
 
 
 def test_what_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ella_peers, "installed", lambda: True)
+    monkeypatch.setattr(peers, "installed", lambda: True)
     task, network = task_of("classification", 3), nn.Linear(4, 3)
     few = dataclasses.replace(SMALL, dense=14, jacobian=44)  # of 15 parameters and 3 outputs
-    assert "45 numbers" in ella_peers.PEER_ELLA.hindered(network, task, few)
-    assert "all 15 parameters" in ella_peers.FULL.hindered(network, task, few)
-    assert not ella_peers.PEER_ELLA.hindered(network, task, SMALL)
-    assert not ella_peers.FULL.hindered(network, task, SMALL)
+    assert "45 numbers" in peers.PEER_ELLA.hindered(network, task, few)
+    assert "all 15 parameters" in peers.FULL.hindered(network, task, few)
+    assert not peers.PEER_ELLA.hindered(network, task, SMALL)
+    assert not peers.FULL.hindered(network, task, SMALL)
 
 
 def test_without_laplace_torch_its_methods_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ella_peers, "installed", lambda: False)
+    monkeypatch.setattr(peers, "installed", lambda: False)
     task = task_of("regression", 1)
-    for method in (ella_peers.KFAC, ella_peers.FULL):
+    for method in (peers.KFAC, peers.FULL):
         assert "farfield[ella]" in method.hindered(nn.Linear(4, 1), task, SMALL)
 
 

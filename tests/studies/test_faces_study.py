@@ -17,8 +17,9 @@ import farfield as ff
 from farfield.data import images
 from farfield.data.faces import find_faces
 from farfield.errors import DataError, MissingExtraError, SettingsError
-from farfield.studies import backbones, faces, heads, heads_claims, heads_fit
-from farfield.studies.workspace import Workspace
+from farfield.studies import faces, heads
+from farfield.studies.heads import backbones, fit
+from farfield.studies.shared.workspace import Workspace
 from oracles import train_alone
 
 SMALL = faces.Settings(seeds=2, epochs=3, hidden=(8,), image_size=32)
@@ -97,7 +98,7 @@ def test_heads_are_those_of_networks_trained_alone(rng: np.random.Generator) -> 
     assert set(group[rows.outside]) == {"c"}
     bank = heads.Bank(features, target, group)
     workspace = Workspace.open(None, "heads", settings)
-    _, told, certificates = heads_fit.fit(bank, rows, settings, workspace, progress=False)
+    _, told, certificates = fit.fit(bank, rows, settings, workspace, progress=False)
     mean, std = target[rows.train].mean(), target[rows.train].std()
     x = torch.from_numpy(features[rows.train])
     y = torch.from_numpy((target[rows.train] - mean) / std).float()[:, None]
@@ -134,7 +135,7 @@ def test_similarity_is_the_mean_cosine(rng: np.random.Generator) -> None:
         for a in features.astype(float)
     ]
     # Cosines of vectors in float32.
-    assert np.allclose(heads_fit.similarity(features, train), expected, atol=1e-6)
+    assert np.allclose(fit.similarity(features, train), expected, atol=1e-6)
 
 
 def test_a_backbone_that_cannot_be_used_is_told(backbone: Path, tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_claims_of_table_2() -> None:
     result = heads.Result(faces.Settings(), (1, 1, 1), metrics, predictions, {}, {}, framing)
     claims = result.claims()
     assert [claim.agrees for claim in claims] == [True] * 4
-    assert [claim.item for claim in claims] == [claim.item for claim in heads_claims.not_run("")]
+    assert [claim.item for claim in claims] == [claim.item for claim in heads.not_run("")]
     assert claims[3].ours.startswith("mean |error| in the fifth least like training / most like it")
     assert "4.25 / 0.25 (standard)" in claims[3].ours
     other = replace(result, metrics=metrics.assign(r2=-metrics["r2"]))
@@ -249,4 +250,4 @@ def test_claims_of_table_2() -> None:
     assert [claim.agrees for claim in unpublished.claims()] == [False, False, True]
     better = replace(unpublished, metrics=metrics)
     assert [claim.agrees for claim in better.claims()] == [True] * 3
-    assert {claim.verdict for claim in heads_claims.not_run("")} == {"not run"}
+    assert {claim.verdict for claim in heads.not_run("")} == {"not run"}

@@ -15,9 +15,9 @@ from drawing import drawn, entries
 from farfield import report
 from farfield.errors import DataError, SettingsError
 from farfield.studies import heatmaps
-from farfield.studies.claims import Claiming
-from farfield.studies.story import Story
-from farfield.studies.theory_networks import largest_relu_ntk, relu_ntk, theory_network
+from farfield.studies.shared.claims import Claiming
+from farfield.studies.shared.story import Story
+from farfield.studies.shared.theory_networks import largest_relu_ntk, relu_ntk, theory_network
 
 SMALL = heatmaps.Settings(seeds=2, widths=(16, 64), grid=5)
 

@@ -16,9 +16,9 @@ from drawing import drawn, entries
 from farfield import report
 from farfield.errors import DataError, OutputError, SettingsError
 from farfield.studies import heatmaps, paper, protein, theorems, toy, transformer
-from farfield.studies.claims import Claim, claims_frame
-from farfield.studies.story import Story
-from farfield.studies.workspace import Workspace
+from farfield.studies.shared.claims import Claim, claims_frame
+from farfield.studies.shared.story import Story
+from farfield.studies.shared.workspace import Workspace
 
 LABELS = ["Standard", "LayerNorm first", "LayerNorm second", "LayerNorm every"]
 TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
@@ -26,7 +26,7 @@ TOY = toy.Settings(seeds=1, epochs=3, hidden=(4, 4), points=5)
 
 @pytest.fixture(autouse=True)
 def one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy, "FUNCTIONS", {"quadratic": torch.square})
+    monkeypatch.setattr(toy.study, "FUNCTIONS", {"quadratic": torch.square})
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_one_table_of_all_claims_that_leads_to_a_page_for_each_item(tmp_path: Pa
         paper.run(tmp_path / "run", resume=True)
     # A study that was finished earlier keeps its time, however fast it is read again.
     again = Workspace.open(tmp_path / "run", "paper", paper.Settings(quick=True), resume=True)
-    assert paper._once(again, "toy", 1e9) == result.seconds["toy"]
+    assert paper.study._once(again, "toy", 1e9) == result.seconds["toy"]
 
 
 def test_faces_that_are_named_and_not_there_are_told_first(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_toy_overlays_are_what_the_library_says(tmp_path: Path) -> None:
     limit = theory["quadratic", "last", "limit_right"].item()
     assert limit == pytest.approx(expected[2].item(), rel=1e-3)
     assert np.isinf(theory["quadratic", "standard", "limit_right"].item())
-    constants = toy.toy_claims.theory_table(result)
+    constants = toy.claims.theory_table(result)
     normed = constants.drop(index="standard", level="variant")
     assert np.isfinite(normed).all(axis=None)
     assert (normed["largest_found"] <= normed["proven"]).all()
@@ -169,7 +169,7 @@ def theory_is_drawn(story: Story) -> None:
 def test_batch_norm_has_no_infinite_width() -> None:
     settings = toy.Settings(seeds=1, epochs=2, hidden=(4,), points=4, norm="batch")
     result = toy.run(settings)
-    assert "certificate" in toy.toy_claims.theory_table(result)  # of the standard network
+    assert "certificate" in toy.claims.theory_table(result)  # of the standard network
     assert "BatchNorm" in result.claims()[1].claim
 
 

@@ -15,8 +15,9 @@ from torch import nn
 
 from farfield.data import prepare, split_by_group
 from farfield.errors import DataError, SettingsError
-from farfield.studies import abalone, placement_tasks, placements
-from farfield.studies.placement_analysis import (
+from farfield.studies import abalone, placements
+from farfield.studies.placements import tasks
+from farfield.studies.placements.analysis import (
     advised,
     compared,
     differences,
@@ -25,9 +26,9 @@ from farfield.studies.placement_analysis import (
     ratio,
     trends,
 )
-from farfield.studies.placement_conclusion import conclusion, findings
-from farfield.studies.placement_designs import FACTORS, Design
-from farfield.studies.variants import draw
+from farfield.studies.placements.conclusion import conclusion, findings
+from farfield.studies.placements.designs import FACTORS, Design
+from farfield.studies.shared.variants import draw
 
 SMALL = placements.Settings(
     seeds=2, tasks=("sine", "linear"), width=4, depths=(1, 2), widths=(4, 6), points=5, toy_epochs=2
@@ -177,7 +178,7 @@ def test_one_difference_among_many_by_chance_is_not_shown(rng: np.random.Generat
 
 
 def test_functions_are_asked_outside_their_interval() -> None:
-    families, tables = placement_tasks.load(replace(SMALL, interval=(-1.0, 2.0), far=4.0), None)
+    families, tables = tasks.load(replace(SMALL, interval=(-1.0, 2.0), far=4.0), None)
     assert tables == {}
     task = families[0].tasks[0]
     assert task.x.shape == (2, 5, 1)
@@ -201,9 +202,9 @@ def shells(rows: int) -> pd.DataFrame:
 
 def test_tables_are_standardised_by_the_rows_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = shells(90)
-    monkeypatch.setitem(placement_tasks.TABLES, "abalone", (lambda folder: frame, abalone.Settings))
+    monkeypatch.setitem(tasks.TABLES, "abalone", (lambda folder: frame, abalone.Settings))
     settings = replace(SMALL, tasks=("abalone",), table_rows=40, batch_size=16)
-    (family,), tables = placement_tasks.load(settings, None)
+    (family,), tables = tasks.load(settings, None)
     assert tables["table"] == "abalone"
     task = family.tasks[0]
     assert task.x.shape == (2, 32, 1)  # whole batches
@@ -226,13 +227,13 @@ def test_a_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert claim.agrees, claim.ours  # random networks without norm grow, others do not
     (tmp_path / "checkpoints" / "toy-none-2x6.parquet").unlink()
     trained = []
-    measure = placements._measure
+    measure = placements.study._measure
 
     def counted(design: Design, *others: object) -> pd.DataFrame:
         trained.append(design.key)
         return measure(design, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(placements, "_measure", counted)
+    monkeypatch.setattr(placements.study, "_measure", counted)
     again = placements.run(SMALL, out=tmp_path, resume=True)
     assert trained == ["none-2x6"]
     pd.testing.assert_frame_equal(again.metrics, result.metrics, check_exact=True)
@@ -260,12 +261,12 @@ def test_the_report_has_every_table_and_figure() -> None:
 
 def test_scores_are_those_of_the_definition() -> None:
     y = torch.tensor([[1.0, 3.0, 5.0]])
-    task = placement_tasks.Task(
+    task = tasks.Task(
         "t", torch.zeros(1, 2, 1), torch.tensor([[[0.0], [4.0]]]),
         (torch.zeros(1, 3, 1), y), (torch.zeros(1, 3, 1), 2 * y),
     )  # fmt: skip
     inside, outside = np.array([1.0, 3.0, 8.0]), np.array([6.0, 6.0, -6.0])
-    found = placements._scores(task, 0, inside, outside, 10 * outside)
+    found = placements.study._scores(task, 0, inside, outside, 10 * outside)
     assert found["error_in"] == pytest.approx((3.0 / (8.0 / 3.0)) ** 0.5)
     assert found["r2_in"] == pytest.approx(1.0 - found["error_in"] ** 2)
     assert found["error_out"] == pytest.approx(((16 + 256) / 32.0) ** 0.5)

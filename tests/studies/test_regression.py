@@ -13,9 +13,9 @@ import torch
 
 import farfield as ff
 from farfield.errors import SettingsError, SingularKernelError
-from farfield.studies import memory, regression
-from farfield.studies.regression import Settings, run
-from farfield.studies.regression_fit import RIDGES
+from farfield.studies import regression
+from farfield.studies.regression import Settings, memory, run
+from farfield.studies.regression.fit import RIDGES
 
 COLUMNS = [
     *("row", "target", "prediction", "std", "lower", "upper", "outside", "outside_by"),
@@ -218,7 +218,7 @@ def test_a_run_that_fails_leaves_nothing(tables, tmp_path: Path, monkeypatch) ->
     def fails(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(regression, "certify_fit", fails)
+    monkeypatch.setattr(regression.study, "certify_fit", fails)
     with pytest.raises(KeyboardInterrupt):
         run(*tables, Settings(target="price", ridge=0.1), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

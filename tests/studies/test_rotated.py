@@ -15,7 +15,8 @@ from torch import nn
 
 from farfield.data.fashion import CLASSES, load_fashion
 from farfield.errors import DataError, MissingExtraError, SettingsError
-from farfield.studies import backbones, rotated
+from farfield.studies import rotated
+from farfield.studies.heads import backbones
 
 SMALL = rotated.Settings(seeds=2, epochs=2, hidden=(8,), image_size=32)
 

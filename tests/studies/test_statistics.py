@@ -8,7 +8,15 @@ from scipy import stats
 from sklearn import metrics
 from statsmodels.stats.multitest import multipletests
 
-from farfield.studies.statistics import Interval, Mean, bootstrap, holm, mean, paired_p, scores
+from farfield.studies.shared.statistics import (
+    Interval,
+    Mean,
+    bootstrap,
+    holm,
+    mean,
+    paired_p,
+    scores,
+)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-3, 1.0, 1e160])

@@ -17,7 +17,7 @@ from farfield.data import prepare, split_by_threshold
 from farfield.errors import DataError, MissingExtraError, SettingsError, TrainingError
 from farfield.studies import tabular
 from farfield.studies.tabular import Settings
-from farfield.studies.tabular_scores import distances
+from farfield.studies.tabular.scores import distances
 from oracles import train_alone
 
 SMALL = Settings(

@@ -12,8 +12,9 @@ import torch
 import farfield as ff
 from farfield import report
 from farfield.errors import SettingsError
-from farfield.studies import theorem_bounds, theorem_bypass, theorem_constants, theorems
-from farfield.studies.claims import Claiming, claims_frame
+from farfield.studies import theorems
+from farfield.studies.shared.claims import Claiming, claims_frame
+from farfield.studies.theorems import bounds, bypass, constants
 
 SMALL = theorems.Settings(
     depth=2, points=(4, 8), hidden=(4, 4), epochs=30, channels=(0.1, 1e-6), activations=("relu",)
@@ -56,10 +57,10 @@ def test_numbers_by_hand(result: theorems.Result) -> None:
 @pytest.mark.parametrize(
     ("item", "quantity", "claims"),
     [
-        ("Theorem 3.2", "proven", theorem_constants.claims_largest),
-        ("Theorem 3.3", "norm", theorem_bounds.claims),
-        ("Theorem C.1", "pairs", theorem_constants.claims_constant),
-        ("Proposition 3.4", "bounded", theorem_bypass.claims),
+        ("Theorem 3.2", "proven", constants.claims_largest),
+        ("Theorem 3.3", "norm", bounds.claims),
+        ("Theorem C.1", "pairs", constants.claims_constant),
+        ("Proposition 3.4", "bounded", bypass.claims),
     ],
 )
 def test_other_numbers_do_not_agree(
@@ -75,7 +76,7 @@ def test_bypassed_network_is_the_network_up_to_one_over_eps() -> None:
     network = ff.gaussian_init_(ff.mlp(2, [8, 8, 8], 3).double())
     x = 10.0 * torch.randn(20, 2, dtype=torch.float64)
     for eps in (1e-4, 1e-6):
-        changed = theorem_bypass.bypass(network, eps)
+        changed = bypass.bypass(network, eps)
         # The deviation that LayerNorm divides by is off by (|W x + b| eps)^2.
         limit = 1e5 * eps**2 * network(x).abs().max() + 1e-5 * eps
         assert (changed(x) - network(x)).abs().max() < limit

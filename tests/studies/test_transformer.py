@@ -13,8 +13,8 @@ import torch
 from drawing import drawn, entries
 from farfield.errors import SettingsError
 from farfield.studies import transformer
-from farfield.studies.decoder import Decoder
-from farfield.studies.story import Story
+from farfield.studies.shared.story import Story
+from farfield.studies.transformer.decoder import Decoder
 
 SMALL = transformer.Settings(
     seeds=2,

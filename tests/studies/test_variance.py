@@ -21,7 +21,7 @@ SMALL = variance.Settings(
 
 def test_theory_is_the_formula_of_three_terms() -> None:
     result = variance.run(dataclasses.replace(SMALL, depths=(2,), seeds=3, steps=2))
-    x, y, other = variance.data(SMALL)
+    x, y, other = variance.study.data(SMALL)
     model = ff.mlp(10, [64, 64], 1)
     limit = ff.infinite_width(model, 2.0, 0.0, parameterization="standard")
     inverse = np.linalg.inv(limit.ntk(x).numpy())
@@ -59,11 +59,11 @@ def test_verdicts() -> None:
     }
     for word, values in words.items():
         result.metrics.loc[0, list(values)] = list(values.values())
-        assert variance.variance_story.verdicts(result).loc[1, 2.0] == word
+        assert variance.story.verdicts(result).loc[1, 2.0] == word
 
 
 def test_steps_that_are_too_large_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variance, "_STEP", 1e4)
+    monkeypatch.setattr(variance.study, "_STEP", 1e4)
     result = variance.run(dataclasses.replace(SMALL, depths=(1,), seeds=3))
     assert np.isnan(result.metrics["loss"].iloc[0])
     assert "diverges at 1 layers" in result.story().answer

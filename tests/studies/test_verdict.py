@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from farfield.studies.verdict import verdict
+from farfield.studies.shared.verdict import verdict
 
 LABELS = {"standard": "Standard", "first": "LayerNorm first", "every": "LayerNorm every"}
 

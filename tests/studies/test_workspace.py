@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from farfield.errors import DataError, OutputError, SettingsError
-from farfield.studies.workspace import Workspace
+from farfield.studies.shared.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from farfield.cli.options import Overwrite, Resume, Threads
 from farfield.cli.printing import print_path, print_result
 
 if TYPE_CHECKING:
-    from farfield.studies.story import Result
+    from farfield.studies.shared.story import Result
 
 
 def demo(

@@ -72,7 +72,7 @@ def kernel(
     from farfield.growth.loading import build_model, load_weights
     from farfield.scale import compute
     from farfield.scale.rows import opened
-    from farfield.studies.progress import Steps
+    from farfield.studies.shared.progress import Steps
 
     if kind not in KINDS:
         raise SettingsError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")

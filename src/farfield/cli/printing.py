@@ -14,7 +14,7 @@ from farfield.cli.arguments import command_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from farfield.studies.story import Result
+    from farfield.studies.shared.story import Result
 
 
 def finish(result: Result, folder: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
 from farfield import files
-from farfield.studies.story import Figure
+from farfield.studies.shared.story import Figure
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",

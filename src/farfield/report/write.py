@@ -14,8 +14,8 @@ import pandas as pd
 
 from farfield import files
 from farfield.report import figures
-from farfield.studies.story import Result, Story, Table
-from farfield.studies.workspace import FIGURES, REPORT
+from farfield.studies.shared.story import Result, Story, Table
+from farfield.studies.shared.workspace import FIGURES, REPORT
 
 
 @dataclass(frozen=True)

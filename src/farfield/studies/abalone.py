@@ -11,8 +11,8 @@ from pathlib import Path
 
 from farfield.data import ABALONE, load_abalone
 from farfield.studies import tabular
-from farfield.studies.claims import NOT_RUN, Claim
-from farfield.studies.statistics import mean
+from farfield.studies.shared.claims import NOT_RUN, Claim
+from farfield.studies.shared.statistics import mean
 from farfield.studies.tabular import QUICK, Result
 
 __all__ = ["QUICK", "Result", "Settings", "claims", "not_run", "run"]

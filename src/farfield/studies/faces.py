@@ -19,13 +19,14 @@ from farfield.data.faces import Faces, find_faces
 from farfield.data.features import cached_features
 from farfield.data.images import load_pillow, read_image
 from farfield.errors import DataError, SettingsError
-from farfield.studies import heads, tabular_figures
-from farfield.studies.backbones import Backbone, load_backbone
-from farfield.studies.devices import resolve_device
+from farfield.studies import heads
 from farfield.studies.heads import Bank, Framing, Result
-from farfield.studies.heads_claims import PUBLISHED
-from farfield.studies.progress import Steps
-from farfield.studies.workspace import Workspace
+from farfield.studies.heads.backbones import Backbone, load_backbone
+from farfield.studies.heads.claims import PUBLISHED
+from farfield.studies.shared.devices import resolve_device
+from farfield.studies.shared.progress import Steps
+from farfield.studies.shared.workspace import Workspace
+from farfield.studies.tabular import figures
 
 __all__ = ["PUBLISHED", "QUICK", "Result", "Settings", "run"]
 
@@ -98,7 +99,7 @@ def run(
     """
     settings = settings if settings is not None else Settings()
     load_pillow()
-    tabular_figures.require_smoother()
+    figures.require_smoother()
     device = resolve_device(settings.device)
     kept = Path(cache) if cache is not None else Path(pooch.os_cache("farfield"))
     faces = find_faces(data, kept / "unpacked")
@@ -133,7 +134,7 @@ def run(
         ),
         published=PUBLISHED if backbone is None else {},
     )
-    return heads.study(bank, rows, settings, workspace, framing, progress)
+    return heads.run(bank, rows, settings, workspace, framing, progress)
 
 
 def _features(

@@ -14,10 +14,10 @@ import pandas as pd
 
 from farfield.data import PROTEIN, load_protein
 from farfield.studies import tabular
-from farfield.studies.claims import Claim
-from farfield.studies.published_scores import beside, r2_scores, ranking, unrun
-from farfield.studies.statistics import mean
-from farfield.studies.story import Result as StudyResult
+from farfield.studies.shared.claims import Claim
+from farfield.studies.shared.published_scores import beside, r2_scores, ranking, unrun
+from farfield.studies.shared.statistics import mean
+from farfield.studies.shared.story import Result as StudyResult
 from farfield.studies.tabular import QUICK, Result
 
 __all__ = ["PUBLISHED", "QUICK", "Result", "Settings", "claims", "not_run", "run"]

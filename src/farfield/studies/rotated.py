@@ -20,14 +20,15 @@ from torch import Tensor
 from farfield.data.fashion import CLASSES, FASHION_FOLDER, load_fashion
 from farfield.data.features import cached_features
 from farfield.errors import SettingsError
-from farfield.studies import heads, heads_claims, tabular_figures
-from farfield.studies.backbones import Backbone, load_lite
-from farfield.studies.claims import Claim
-from farfield.studies.devices import resolve_device
-from farfield.studies.heads import Bank, Framing, Result
-from farfield.studies.progress import Steps
-from farfield.studies.turning import turned
-from farfield.studies.workspace import Workspace
+from farfield.studies import heads
+from farfield.studies.heads import Bank, Framing, Result, claims
+from farfield.studies.heads.backbones import Backbone, load_lite
+from farfield.studies.shared.claims import Claim
+from farfield.studies.shared.devices import resolve_device
+from farfield.studies.shared.progress import Steps
+from farfield.studies.shared.turning import turned
+from farfield.studies.shared.workspace import Workspace
+from farfield.studies.tabular import figures
 
 __all__ = ["QUICK", "Result", "Settings", "not_run", "run", "turn"]
 
@@ -99,7 +100,7 @@ def run(
         OutputError: The folder holds a run, or cannot be written to.
     """
     settings = settings if settings is not None else Settings()
-    tabular_figures.require_smoother()
+    figures.require_smoother()
     device = resolve_device(settings.device)
     fashion = load_fashion(data)
     images = fashion.images[: settings.images]
@@ -139,7 +140,7 @@ def run(
         table=_TABLE,
         figure=_FIGURE,
     )
-    return heads.study(bank, rows, settings, workspace, framing, progress)
+    return heads.run(bank, rows, settings, workspace, framing, progress)
 
 
 def not_run(why: str) -> tuple[Claim, ...]:
@@ -151,7 +152,7 @@ def not_run(why: str) -> tuple[Claim, ...]:
     Returns:
         The claims, not run.
     """
-    return heads_claims.not_run(why, _TABLE, _FIGURE, {})
+    return claims.not_run(why, _TABLE, _FIGURE, {})
 
 
 def turn(

@@ -1,0 +1,1 @@
+"""What studies share: workspaces, claims, stories, statistics and drawing."""
