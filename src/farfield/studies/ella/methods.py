@@ -368,4 +368,4 @@ ELLA_PROBIT = Method(
     lambda n, t, s: Ella(n, t, s, s.more_features, PROBIT),
     only_classes,
 )
-EXACT = Method("exact", "exact, some rows, probit", Exact, _possible)
+EXACT = Method("exact", "exact, some rows", Exact, _possible)

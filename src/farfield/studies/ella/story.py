@@ -67,7 +67,7 @@ def story(result: Result) -> Story:
             "A trained network gives a number for any input. Which way of asking how sure it is "
             "gives honest probabilities in domain and far from it, and at what cost?"
         ),
-        answer=counted(found),
+        answer=f"{_answer(result)} {counted(found)}",
         tables=tuple(tables),
         figures=_figures(result),
         remarks=tuple(
@@ -90,7 +90,8 @@ def story(result: Result) -> Story:
             "outputs, as in the paper, or where it says so the probit approximation.",
             f"ELLA: M = {settings.inducing}, K = {settings.features} as in the paper, and K = "
             f"{settings.more_features}, each with claims of its own. 'Exact' sees only as many "
-            f"samples as its matrix of {settings.exact_size} rows holds. laplace-torch with "
+            f"samples as its matrix of {settings.exact_size} rows holds, and takes the "
+            "probit approximation. laplace-torch with "
             f"BackPACK in batches of {settings.batch_size}.",
             "Seconds are wall time and megabytes the peak above the start, of one process, medians "
             "over seeds; prediction of all test samples. Tuning of laplace-torch keeps the "
@@ -146,6 +147,21 @@ def _alarms(result: Result, task: str) -> Table:
         f"How well alarms tell {task} far from training: area under the curve of true against "
         "false alarms; 0.5 is chance.",
     )
+
+
+def _answer(result: Result) -> str:
+    """The likelihoods in domain of what most readers ask for, in a sentence for each task."""
+    names, told = result.settings.labels(), []
+    for task in (IMAGES, PROTEINS):
+        shown = [
+            f"{names[key]} {mean(claims.by_seed(result, task, key, 'nll'))}"
+            for key in ("map", "last", "kfac", "ella", "ella_more")
+            if key in names and (task, key) not in result.skipped
+        ]
+        told.append(
+            f"Negative log likelihood of {task} like those of training: {', '.join(shown)}."
+        )
+    return " ".join(told)
 
 
 def _costs(result: Result, task: str) -> Table:

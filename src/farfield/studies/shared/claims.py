@@ -11,6 +11,7 @@ import pandas as pd
 from farfield.studies.shared.story import SUMMARY, Table
 
 NOT_RUN = "not run"
+_MOST_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,17 @@ def counted(claims: Sequence[Claim]) -> str:
     }
     run = len(claims) - len(found[NOT_RUN])
     said = f"{len(found['yes'])} of {run} claims agree" if run else "Nothing was run"
-    said += f"; not: {'; '.join(found['no'])}." if found["no"] else "."
+    said += f"; not: {_listed(found['no'])}." if found["no"] else "."
     if found["open"]:
-        said += f" Open: {'; '.join(found['open'])}."
+        said += f" Open: {_listed(found['open'])}."
     if found[NOT_RUN] and run:
         said += f" Not run: {len(found[NOT_RUN])}."
     return said
+
+
+def _listed(items: Sequence[str]) -> str:
+    """The items, or the first of many; the table of claims has all."""
+    left = len(items) - _MOST_LISTED
+    if left <= 1:
+        return "; ".join(items)
+    return f"{'; '.join(items[:_MOST_LISTED])}; and {left} more"
