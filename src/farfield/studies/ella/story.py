@@ -154,12 +154,12 @@ def _answer(result: Result) -> str:
     names, told = result.settings.labels(), []
     for task in (IMAGES, PROTEINS):
         shown = [
-            f"{names[key]} {mean(claims.by_seed(result, task, key, 'nll'))}"
+            f"{names[key]}: {mean(claims.by_seed(result, task, key, 'nll'))}"
             for key in ("map", "last", "kfac", "ella", "ella_more")
             if key in names and (task, key) not in result.skipped
         ]
         told.append(
-            f"Negative log likelihood of {task} like those of training: {', '.join(shown)}."
+            f"Negative log likelihood of {task} like those of training. {'; '.join(shown)}."
         )
     return " ".join(told)
 
