@@ -117,8 +117,6 @@ def counted(claims: Sequence[Claim]) -> str:
 
 
 def _listed(items: Sequence[str]) -> str:
-    """The items, or the first of many; the table of claims has all."""
-    left = len(items) - _MOST_LISTED
-    if left <= 1:
-        return "; ".join(items)
-    return f"{'; '.join(items[:_MOST_LISTED])}; and {left} more"
+    """The items, or how many where that would not be read."""
+    few = len(items) <= _MOST_LISTED
+    return "; ".join(items) if few else f"{len(items)}, in the table of claims"
