@@ -41,7 +41,10 @@ def claims(result: Result) -> tuple[Claim, ...]:
     if "proven" in constants:
         found.append(_proven(item, constants, NORM_NAMES[settings.norm]))
     if "certificate" in constants:
-        found.append(_exact(item, result, constants))
+        exact = constants.dropna(subset="certificate")
+        # BatchNorm has no infinite-width limit: there only the standard network has one.
+        if not _standard(exact).all():
+            found.append(_exact(item, result, exact))
     return tuple(found)
 
 
@@ -73,6 +76,11 @@ def theory_table(result: Result) -> pd.DataFrame:
     return table.unstack()
 
 
+def _standard(table: pd.DataFrame) -> np.ndarray:
+    """Which rows are of the network without a norm."""
+    return table.index.get_level_values("variant") == "standard"
+
+
 def _growth(result: Result) -> Claim:
     growth, norm = result.growth(), NORM_NAMES[result.settings.norm]
     standard, normed = growth["Standard"], growth.drop(columns="Standard")
@@ -93,7 +101,7 @@ def _growth(result: Result) -> Claim:
 
 def _proven(item: str, constants: pd.DataFrame, norm: str) -> Claim:
     certified = constants.dropna(subset="proven")
-    is_standard = certified.index.get_level_values("variant") == "standard"
+    is_standard = _standard(certified)
     normed, standard = certified[~is_standard], certified[is_standard]
     batch = norm == "BatchNorm"
     bounded = np.isfinite(normed["proven"])
@@ -116,8 +124,8 @@ def _proven(item: str, constants: pd.DataFrame, norm: str) -> Claim:
 def _exact(item: str, result: Result, constants: pd.DataFrame) -> Claim:
     exact = result.theory[result.theory["quantity"] == "exact"]
     largest = exact.assign(value=exact["value"].abs()).groupby(["function", "variant"])["value"]
-    table = constants.dropna(subset="certificate").assign(largest=largest.max())
-    is_standard = table.index.get_level_values("variant") == "standard"
+    table = constants.assign(largest=largest.max())
+    is_standard = _standard(table)
     normed, standard = table[~is_standard], table[is_standard]
     ends = ["limit_left", "limit_right"]
     settled = np.isfinite(normed[ends]).all(axis=None)
