@@ -77,7 +77,7 @@ def run(
         data: The folder with the images (those below it are found too), or an archive of it.
         settings: The settings; the paper's by default, but for 25 seeds.
         backbone: A folder with another vision model of transformers; see
-            :func:`farfield.studies.backbones.load_backbone`.
+            :func:`farfield.studies.heads.backbones.load_backbone`.
         cache: A folder for features and unpacked archives; the user's cache by default.
         out: A folder for settings, metrics and predictions; nothing is written by default.
         resume: Go on with an interrupted run in that folder.

@@ -135,7 +135,7 @@ def run(
     """Draw networks of every depth and variance, and see how much their kernels differ.
 
     All draws of a depth are run at once, all depths in one pass
-    (:mod:`farfield.studies.dispersion_kernels`), and all variances follow from one.
+    (:mod:`farfield.studies.dispersion.kernels`), and all variances follow from one.
 
     Args:
         settings: The settings; the paper's by default.

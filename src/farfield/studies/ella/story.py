@@ -85,7 +85,8 @@ def story(result: Result) -> Story:
             f"Hidden widths {', '.join(map(str, settings.hidden))}, {settings.protein_epochs} "
             "epochs of Adam. Targets in standard deviations of the training targets.",
             "Prior precision (and noise, temperature, ELLA's part of the data) by the negative "
-            "log likelihood of the same validation data for every method, looked for between "
+            "log likelihood of the same validation data, but by evidence where it says so, looked "
+            "for between "
             f"1e{LOWEST:.0f} and 1e{HIGHEST:.0f}. Probabilities are the mean softmax of 512 random "
             "outputs, as in the paper, or where it says so the probit approximation.",
             f"ELLA: M = {settings.inducing}, K = {settings.features} as in the paper, and K = "
@@ -159,7 +160,7 @@ def _answer(result: Result) -> str:
             if key in names and (task, key) not in result.skipped
         ]
         told.append(
-            f"Negative log likelihood of {task} like those of training. {'; '.join(shown)}."
+            f"The negative log likelihood of {task} like those of training is: {'; '.join(shown)}."
         )
     return " ".join(told)
 

@@ -124,7 +124,7 @@ class Result:
             -far, -far/2, far/2 and far, and the largest absolute prediction between.
         predictions: For each function, variant and seed: x and prediction on a grid.
         theory: What theory says of each function and variant (``theory.csv``): quantity, seed,
-            x, value; empty without overlays. See :mod:`farfield.studies.toy_theory`.
+            x, value; empty without overlays. See :mod:`farfield.studies.toy.theory`.
         record: Settings, versions and machine.
     """
 
