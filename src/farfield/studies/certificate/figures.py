@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farfield.studies.shared.palette import SHADE, STROKES, TRUTH, plain_number
+from farfield.studies.shared.axes import plain
+from farfield.studies.shared.palette import SHADE, STROKES, TRUTH
 
 _DECADES = 10.0 ** np.arange(-3.0, 200.0, 3.0)
 
@@ -41,12 +42,12 @@ def rays(figure: Figure, *, frame: pd.DataFrame, least: float, largest: float) -
     axes.set_xscale("log")
     axes.set_xticks(_DECADES[frame["radius"].max() >= _DECADES])
     axes.minorticks_off()
-    axes.xaxis.set_major_formatter(plain_number)
+    axes.xaxis.set_major_formatter(plain)
     if not proven:
         axes.set_yscale("symlog", linthresh=1.0)
         seen = _DECADES[(_DECADES >= 1.0) & (frame["value"].abs().max() >= _DECADES)]
         axes.set_yticks([*-seen, 0.0, *seen])
-        axes.yaxis.set_major_formatter(plain_number)
+        axes.yaxis.set_major_formatter(plain)
     axes.axhline(0.0, color=TRUTH.colour, linewidth=0.6)
     axes.set_xlabel("distance from the origin")
     axes.set_ylabel("output")

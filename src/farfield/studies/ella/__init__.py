@@ -1,5 +1,5 @@
 """Linearised Laplace posteriors of trained networks, measured."""
 
-from farfield.studies.ella.study import METHODS, QUICK, Result, Settings, run
+from farfield.studies.ella.study import QUICK, Result, Settings, run
 
-__all__ = ["METHODS", "QUICK", "Result", "Settings", "run"]
+__all__ = ["QUICK", "Result", "Settings", "run"]

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farfield.studies.shared.palette import HEAT, STROKES, TRUTH, plain_number
+from farfield.studies.shared.axes import plain
+from farfield.studies.shared.palette import HEAT, STROKES, TRUTH
 from farfield.studies.shared.statistics import mean
 from farfield.studies.shared.variants import Variant
 
@@ -127,10 +128,10 @@ def rays(figure: Figure, *, frame: pd.DataFrame, compared: tuple[Variant, ...]) 
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         axes.set_xticks(_DECADES[(low <= _DECADES) & (high >= _DECADES)])
-        axes.xaxis.set_major_formatter(plain_number)
+        axes.xaxis.set_major_formatter(plain)
         axes.minorticks_off()
         axes.set_xlabel("x")
-    panels[0].yaxis.set_major_formatter(plain_number)
+    panels[0].yaxis.set_major_formatter(plain)
     panels[0].set_ylabel(f"Theta(x, {frame['other'].iloc[0]:g})")
     figure.legend(loc="outside lower center", ncols=2)
 

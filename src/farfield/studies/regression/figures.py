@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from farfield.studies.shared.palette import SHADE, STROKES, TRUTH, plain_number
+from farfield.studies.shared.axes import plain
+from farfield.studies.shared.palette import SHADE, STROKES, TRUTH
 
 MOST_POINTS = 1000
 """Rows that are drawn at most."""
@@ -47,7 +48,7 @@ def predictions(figure: Figure, *, frame: pd.DataFrame, target: str) -> None:
     axes.set_ylabel(target)
     if shown["distance"].max() > 50 * max(float(shown["distance"].median()), 1e-3):
         axes.set_xscale("symlog", linthresh=1.0)
-        axes.xaxis.set_major_formatter(plain_number)
+        axes.xaxis.set_major_formatter(plain)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
@@ -119,7 +120,7 @@ def bound(figure: Figure, *, sizes: Mapping[str, tuple[float, bool]], unit: str)
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(numticks=8))
-    axes.xaxis.set_major_formatter(plain_number)
+    axes.xaxis.set_major_formatter(plain)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(places, list(shown))
     axes.set_ylim(-0.6, len(shown) - 0.4)

@@ -6,7 +6,15 @@ from typing import Any
 
 
 def plain(value: float, position: float | int = 0.0) -> str:
-    """A tick as a plain number: the report's fonts set no formulas."""
+    """A tick's label; powers of ten of a logarithmic axis would be formulas, which are off.
+
+    Args:
+        value: The tick.
+        position: Its number, which matplotlib gives.
+
+    Returns:
+        The number in the digits it needs.
+    """
     return f"{value:g}"
 
 

@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind readers tell apart, line styles, plain numbers."""
+"""How figures look: colours that colour-blind readers tell apart, and line styles."""
 
 from __future__ import annotations
 
@@ -31,16 +31,3 @@ BAND = "#56B4E9"
 HEAT = "viridis"  # perceptually uniform, and rising in lightness
 SERIES = (TRUTH, *STROKES.values(), Stroke("#56B4E9", (0, (1, 3))))
 """For curves that are not networks of the paper, in order."""
-
-
-def plain_number(value: float, position: float | int = 0.0) -> str:
-    """A tick's label; powers of ten of a logarithmic axis would be formulas, which are off.
-
-    Args:
-        value: The tick.
-        position: Its number, which matplotlib gives.
-
-    Returns:
-        The number in the digits it needs.
-    """
-    return f"{value:g}"

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from farfield.studies.shared.palette import SERIES, plain_number
+from farfield.studies.shared.axes import plain
+from farfield.studies.shared.palette import SERIES
 from farfield.studies.theorems.bounds import DATA
 
 _FORMS = {
@@ -72,5 +73,5 @@ def _logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(numticks=8))
-        axis.set_major_formatter(plain_number)
+        axis.set_major_formatter(plain)
     axes.minorticks_off()
