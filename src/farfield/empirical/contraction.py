@@ -186,7 +186,7 @@ class Contraction:
             if single:
                 # (n1, o, n2 o): products want the longest last axis there is.
                 place = self.target.flatten(2)[rows, :, _times(columns, outputs)]
-                add_full_single(place, values, first, second)
+                add_full_single(place, values, first, second, self._workspace.of("mixed"))
             else:
                 block = self.target[rows, :, columns]
                 written_full(block, values, first, second, self._workspace.of("mixed"))

@@ -95,8 +95,8 @@ def in_any_order(pair: Pair) -> Pair:
         return pair
     if left.transposed != right.transposed:
         return pair
-    first = left.untransposed()
-    return replace(pair, left=first, right=first if right is left else right.untransposed())
+    first = left.in_product_order()
+    return replace(pair, left=first, right=first if right is left else right.in_product_order())
 
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:

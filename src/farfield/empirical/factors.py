@@ -77,15 +77,24 @@ class Outer:
         """The gradients of some rows of the parameter."""
         return replace(self, signals=self.signals[..., rows])
 
-    def untransposed(self) -> Outer:
-        """The same with the entries in the order (groups, rows, columns)."""
-        return replace(self, transposed=False)
+    def in_product_order(self) -> Outer:
+        """The same with the entries in the order in which :meth:`dense` makes them fastest."""
+        return replace(self, transposed=self.signals.shape[1] == 1)
 
     def dense(self, take: Take = fresh) -> Tensor:
         """(n, directions, entries), in memory that is taken where many numbers are."""
         n, directions, groups, positions, rows = self.signals.shape
         if self.values is None:
             return self.signals.sum(3).reshape(n, directions, -1)
+        if directions == 1 and (self.transposed or positions >= 4 * self.columns):
+            # Products whose rows stand last are the faster ones (twice as fast for 27 columns);
+            # where there are many positions, that pays even if the entries are turned afterwards.
+            left = self.values.flatten(0, 1).mT
+            right = self.signals.reshape(n * groups, positions, rows)
+            product = take((len(left), self.columns, rows), left)
+            torch.bmm(left, right, out=product)
+            product = product.view(n, groups, self.columns, rows)
+            return (product if self.transposed else product.mT).reshape(n, 1, -1)
         # All directions in one product: what went into a layer is the same for them.
         stacked = self.signals.permute(0, 2, 1, 4, 3)
         left = stacked.reshape(n * groups, directions * rows, positions)

@@ -20,7 +20,9 @@ def add_product(place: Tensor, values: Tensor | float, product: Tensor) -> None:
         place.addcmul_(product, values[0])
 
 
-def add_full_single(place: Tensor, values: Tensor | float, first: Tensor, second: Tensor) -> None:
+def add_full_single(
+    place: Tensor, values: Tensor | float, first: Tensor, second: Tensor, take: Take
+) -> None:
     """Add the kernel of a map at one position.
 
     Args:
@@ -28,12 +30,14 @@ def add_full_single(place: Tensor, values: Tensor | float, first: Tensor, second
         values: Gram matrices of what went in, (groups, n1, n2).
         first: Signals of the rows, (n1, o, groups, 1, rows).
         second: Signals of the columns.
+        take: Memory for an intermediate array.
     """
     n1, outputs, groups = first.shape[:3]
     n2 = second.shape[0]
     left = first.movedim(2, 0).reshape(groups, n1 * outputs, -1)
     right = second.movedim(2, 0).reshape(groups, n2 * outputs, -1)
-    product = (left @ right.mT).view(groups, n1, outputs, n2 * outputs)
+    product = take((groups, n1 * outputs, n2 * outputs), left)
+    product = torch.bmm(left, right.mT, out=product).view(groups, n1, outputs, -1)
     if isinstance(values, float):
         place.add_(product[0] if groups == 1 else product.sum(0), alpha=values)
         return

@@ -135,11 +135,15 @@ def _add_weighed(total: Tensor, factor: Factor, weights: Tensor, scratch: int) -
         places = total.view(len(total), factor.groups, *reversed(sides)).mT
     else:
         places = total.view(len(total), factor.groups, *sides)
+    ordered = factor.in_product_order()
     step = part_rows(factor, scratch)
     for start in range(0, factor.rows, step):
         rows = slice(start, start + step)
-        written = factor.untransposed().part(rows).dense().flatten(0, 1)
-        places[:, :, rows] += (flat @ written).view(len(total), factor.groups, -1, factor.columns)
+        part = ordered.part(rows)
+        sums = flat @ part.dense().flatten(0, 1)
+        sides = (part.columns, part.rows) if part.transposed else (part.rows, part.columns)
+        sums = sums.view(len(total), factor.groups, *sides)
+        places[:, :, rows] += sums.mT if part.transposed else sums
 
 
 def _in_groups(factor: Outer, directions: Tensor) -> Tensor:
