@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from farfield.empirical.contraction import Contraction
 from farfield.empirical.costs import Pair, clusters
 from farfield.empirical.forward import Forward, check_model, full_precision
 from farfield.empirical.gradients import Gradients, Passes
-from farfield.empirical.inputs import Inputs, kind_of
+from farfield.empirical.inputs import Inputs, all_finite, kind_of
 from farfield.empirical.masked import masks_of
 from farfield.empirical.memory import Need, scratch_of
 from farfield.empirical.outputs import Mode
@@ -145,8 +144,7 @@ class Engine:
         Raises:
             SettingsError: It is in training mode now, or has other parameters.
         """
-        check_model(self.forward.model)
-        present = dict(self.forward.model.named_parameters())
+        present = check_model(self.forward.model)
         for name, parameter in self.parameters.items():
             if present.get(name) is not parameter:
                 raise SettingsError(
@@ -235,8 +233,7 @@ def mirror(matrices: Tensor) -> None:
 
 def _check_finite(kernels: Iterable[Tensor]) -> None:
     for values in kernels:
-        # A sum is finite only if all numbers are, and takes a single pass.
-        if not math.isfinite(values.sum().item()) and not bool(values.isfinite().all()):
+        if not all_finite(values):
             raise RangeError(
                 f"The kernel grows beyond the range of {values.dtype}, or the model's "
                 "gradients are not finite. Scale the inputs, or use model.double()."

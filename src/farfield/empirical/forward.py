@@ -23,6 +23,9 @@ from farfield.errors import SettingsError, UnsupportedOperation
 from farfield.replaced import replaced
 from farfield.trail import eagerly
 
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -124,6 +127,9 @@ def _listed(dtypes: set[torch.dtype]) -> str:
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Leave autocast, which would round to half precision."""
+    if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+        yield  # nothing to leave, which a small model's call would notice
+        return
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield
 
@@ -157,11 +163,14 @@ def _step_by_step() -> Iterator[None]:
         setattr(torch.backends.mkldnn, "enabled", before)  # noqa: B010
 
 
-def check_model(model: object) -> None:
+def check_model(model: object) -> dict[str, nn.Parameter]:
     """Refuse a model whose outputs have no tangent kernel.
 
     Args:
         model: The model.
+
+    Returns:
+        Its parameters, by name.
 
     Raises:
         SettingsError: No module; dropout or batch statistics; embeddings that change when they
@@ -174,41 +183,47 @@ def check_model(model: object) -> None:
             "function from the forward of a module that holds its parameters."
         )
     for name, module in model.named_modules():
-        where = f"The module {name!r} ({type(module).__name__})"
-        if module.training and _dropout(module) > 0:
-            raise SettingsError(
-                f"{where} is in training mode, where it drops units at random; call model.eval() "
-                "first."
-            )
-        if module._backward_hooks or module._backward_pre_hooks:
-            raise SettingsError(
-                f"{where} has a backward hook, which would be called many times and may change "
-                "the gradients; remove it (handle.remove()), and register it again afterwards."
-            )
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            if module.training:
-                raise SettingsError(
-                    f"{where} is in training mode, where it ties the inputs of a batch together; "
-                    "call model.eval() first."
-                )
-            if module.running_mean is None:
-                raise SettingsError(
-                    f"{where} has no running statistics, so that it ties the inputs of a batch "
-                    "together even in eval mode; make it with track_running_stats=True."
-                )
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            if module.max_norm is not None:
-                raise SettingsError(
-                    f"{where} has max_norm={module.max_norm}, which changes its weights whenever "
-                    "it is called; a kernel must not do that. Set max_norm=None."
-                )
-            if module.scale_grad_by_freq:
-                raise SettingsError(
-                    f"{where} has scale_grad_by_freq=True, so that the gradient of one input "
-                    "depends on the others of its batch. Set it to False."
-                )
-    for name, parameter in model.named_parameters():
+        reason = _unfit(module)
+        if reason is not None:
+            raise SettingsError(f"The module {name!r} ({type(module).__name__}) {reason}")
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
         _check_parameter(name, parameter)
+    return parameters
+
+
+def _unfit(module: nn.Module) -> str | None:
+    """Why outputs that a module works on have no tangent kernel, if so, and what to do."""
+    if module.training and _dropout(module) > 0:
+        return "is in training mode, where it drops units at random; call model.eval() first."
+    if module._backward_hooks or module._backward_pre_hooks:
+        return (
+            "has a backward hook, which would be called many times and may change the gradients; "
+            "remove it (handle.remove()), and register it again afterwards."
+        )
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if module.training:
+            return (
+                "is in training mode, where it ties the inputs of a batch together; call "
+                "model.eval() first."
+            )
+        if module.running_mean is None:
+            return (
+                "has no running statistics, so that it ties the inputs of a batch together even "
+                "in eval mode; make it with track_running_stats=True."
+            )
+    if isinstance(module, _EMBEDDINGS):
+        if module.max_norm is not None:
+            return (
+                f"has max_norm={module.max_norm}, which changes its weights whenever it is "
+                "called; a kernel must not do that. Set max_norm=None."
+            )
+        if module.scale_grad_by_freq:
+            return (
+                "has scale_grad_by_freq=True, so that the gradient of one input depends on the "
+                "others of its batch. Set it to False."
+            )
+    return None
 
 
 def _check_parameter(name: str, parameter: nn.Parameter) -> None:
@@ -246,6 +261,6 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> None:
 def _dropout(module: nn.Module) -> float:
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return float(module.p)
-    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+    if isinstance(module, _WITH_DROPOUT):
         return float(module.dropout)
     return 0.0

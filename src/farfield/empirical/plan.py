@@ -20,7 +20,7 @@ from farfield.empirical.block import Block, Plan
 from farfield.empirical.factors import Outer, signals_of, size_of
 from farfield.empirical.forward import Forward
 from farfield.empirical.graph import Graph, Use, convolves, graph_of, order_of, uses_of
-from farfield.empirical.inputs import Inputs, count, rows_of
+from farfield.empirical.inputs import Inputs, all_finite, count, rows_of
 from farfield.empirical.layout import Layout, find_layout
 from farfield.empirical.rules import find_rule
 from farfield.empirical.signals import gradients_at, signals_at
@@ -169,7 +169,7 @@ def _check_alone(outputs: Tensor, others: Tensor) -> None:
 def _check_finite(each: Sequence[tuple[Sequence[Tensor], Mapping[str, Tensor]]]) -> None:
     for signals, gradients in each:
         for tensor in (*signals, *gradients.values()):
-            if not bool(tensor.isfinite().all()):
+            if not all_finite(tensor):
                 raise RangeError(
                     "The gradients of the model are not finite at these inputs, or beyond the "
                     f"range of {tensor.dtype}. Scale the inputs, use model.double(), or leave out "
