@@ -108,25 +108,47 @@ CASES: dict[str, Case] = {
     "transformer": (lambda: Encoder().eval(), (128, 64, 128), "mean"),
 }
 WITH_PEER = ("mlp", "mlp, 10 outputs", "cnn")
+PARTS = {"resnet-18": 8}
+"""Samples whose Jacobian the tutorial holds at once, where that of all does not fit."""
 
 
-def tutorial(model: nn.Module, x: Tensor, kind: str) -> Tensor:
-    """PyTorch's tutorial: vmap of jacrev, contracted parameter by parameter."""
+def tutorial(model: nn.Module, x: Tensor, kind: str, part: int) -> Tensor:
+    """PyTorch's tutorial: vmap of jacrev, contracted parameter by parameter.
+
+    Where the Jacobian of all samples does not fit, those of two parts are held at a time, and made
+    again for each other part; what is below the diagonal is copied then.
+    """
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 
     def outputs(values: dict[str, Tensor], point: Tensor) -> Tensor:
         result: Tensor = functional_call(model, values, (point[None],))[0]
         return result
 
-    found = vmap(jacrev(outputs), (None, 0))(parameters, x)
-    total: Any = 0
-    for jacobian in found.values():
-        rows = jacobian.flatten(2)
-        total = total + torch.einsum(
-            "iap,jbp->iajb" if kind == "full" else "iap,jap->ij", rows, rows
-        )
-    kernel: Tensor = total if kind == "full" else total / rows.shape[1]
-    return kernel
+    def rows_of(points: Tensor) -> list[Tensor]:
+        found = vmap(jacrev(outputs), (None, 0))(parameters, points)
+        return [jacobian.flatten(2) for jacobian in found.values()]
+
+    def product(left: list[Tensor], right: list[Tensor]) -> Tensor:
+        form = "iap,jbp->iajb" if kind == "full" else "iap,jap->ij"
+        total: Any = 0
+        for first, second in zip(left, right, strict=True):
+            total = total + torch.einsum(form, first, second)
+        kernel: Tensor = total if kind == "full" else total / left[0].shape[1]
+        return kernel
+
+    if part >= len(x):
+        rows = rows_of(x)
+        return product(rows, rows)
+    if kind != "full":
+        raise AssertionError("parts are put together only for all pairs of outputs")
+    found: list[list[Tensor]] = [[] for _ in x.split(part)]
+    for number, points in enumerate(x.split(part)):
+        left = rows_of(points)
+        found[number] = [found[above][number].permute(2, 3, 0, 1) for above in range(number)]
+        found[number].append(product(left, left))
+        for others in x.split(part)[number + 1 :]:
+            found[number].append(product(left, rows_of(others)))
+    return torch.cat([torch.cat(row, 2) for row in found])
 
 
 def floor(model: nn.Module, x: Tensor, kind: str) -> tuple[float, float]:
@@ -202,7 +224,7 @@ def measure(contender: str, case: str, repeats: int, seconds: float, budget: str
     if contender == "farfield":
         call = partial(ff.empirical_ntk(model, outputs=kind, memory=budget), x)
     else:
-        call = partial(tutorial, model, x, kind)
+        call = partial(tutorial, model, x, kind, PARTS.get(case, len(x)))
     start = memory("VmRSS")
     forget_peak()
     begin = time.perf_counter()

@@ -86,22 +86,20 @@ class Outer:
         n, directions, groups, positions, rows = self.signals.shape
         if self.values is None:
             return self.signals.sum(3).reshape(n, directions, -1)
-        if directions == 1 and (self.transposed or positions >= 4 * self.columns):
-            # Products whose rows stand last are the faster ones (twice as fast for 27 columns);
-            # where there are many positions, that pays even if the entries are turned afterwards.
-            left = self.values.flatten(0, 1).mT
-            right = self.signals.reshape(n * groups, positions, rows)
-            product = take((len(left), self.columns, rows), left)
-            torch.bmm(left, right, out=product)
-            product = product.view(n, groups, self.columns, rows)
-            return (product if self.transposed else product.mT).reshape(n, 1, -1)
-        # All directions in one product: what went into a layer is the same for them.
-        stacked = self.signals.permute(0, 2, 1, 4, 3)
-        left = stacked.reshape(n * groups, directions * rows, positions)
-        right = self.values.flatten(0, 1)
-        product = take((len(left), directions * rows, self.columns), left)
+        # Products with the rows last are the faster ones (twice as fast for 27 columns); at many
+        # positions that pays even if the entries are turned afterwards.
+        rows_last = directions == 1 and (self.transposed or positions >= 4 * self.columns)
+        went_in = self.values.flatten(0, 1)
+        if rows_last:
+            left, right = went_in.mT, self.signals.reshape(n * groups, positions, rows)
+        else:  # all directions in one product: what went into a layer is the same for them
+            stacked = self.signals.permute(0, 2, 1, 4, 3)
+            left, right = stacked.reshape(n * groups, directions * rows, positions), went_in
+        product = take((len(left), left.shape[1], right.shape[2]), left)
         torch.bmm(left, right, out=product)
-        product = product.view(n, groups, directions, rows, self.columns).transpose(1, 2)
+        if rows_last:
+            product = product.mT
+        product = product.reshape(n, groups, directions, rows, self.columns).transpose(1, 2)
         return (product.mT if self.transposed else product).reshape(n, directions, -1)
 
 
