@@ -266,19 +266,28 @@ def test_places_that_cannot_be_written_to(tmp_path) -> None:
         ff.empirical_ntk(model, by="module")(inputs, out=both)
 
 
-@pytest.mark.parametrize("kind", ["mean", "diagonal"])
-@pytest.mark.parametrize(("positions", "by_gram"), [(1, True), (3, True), (4, False)])
-def test_own_kernels_by_gram_matrices_and_by_gradients(positions, by_gram, kind) -> None:
-    """Written out unless Gram matrices take less than a quarter: 4 T (c + o r) <= o r c."""
+@pytest.mark.parametrize("scratch", [10**6, 10**3])
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("mean", 3), ("diagonal", 3), ("full", 4)],
+)
+@pytest.mark.parametrize("positions", [1, 3, 4, 5])
+def test_own_kernels_by_gram_matrices_and_by_gradients(positions, kind, most, scratch) -> None:
+    """Written out unless Gram matrices take less than a quarter of the operations.
+
+    4 T (c + o r) <= o r c, and 4 T (T (c + o r) + o o r) <= o r c (T + o) for all pairs of outputs.
+    """
     n, outputs, groups, rows, columns = 3, 2, 2, 12, 40
     values = torch.randn(n, groups, positions, columns, dtype=torch.float64)
     signals = torch.randn(n, outputs, groups, positions, rows, dtype=torch.float64)
-    shape = (n, outputs) if kind == "diagonal" else (n,)
-    own = Own(torch.zeros(shape, dtype=torch.float64), kind, 10**6)
+    shape = {"diagonal": (n, outputs), "full": (n, outputs, outputs)}.get(kind, (n,))
+    own = Own(torch.zeros(shape, dtype=torch.float64), kind, scratch)
     factor = Outer(values, signals)
-    assert own.by_gram(factor) is by_gram
+    assert own.by_gram(factor) is (positions <= most)
     own.add([Pair(factor, factor, 0.5)])
-    gradients = torch.einsum("nogtr,ngtc->nogrc", signals, values)
-    squares = 0.5 * gradients.square().sum((2, 3, 4))
-    expected = squares if kind == "diagonal" else squares.sum(1)
-    torch.testing.assert_close(own.total, expected, rtol=1e-12, atol=0.0)
+    gradients = torch.einsum("nogtr,ngtc->nogrc", signals, values).flatten(2)
+    pairs = 0.5 * gradients @ gradients.mT
+    alone = pairs.diagonal(dim1=1, dim2=2)
+    expected = {"diagonal": alone, "full": pairs}.get(kind, alone.sum(1))
+    scale = float(expected.abs().max())  # pairs of outputs may cancel
+    torch.testing.assert_close(own.total, expected, rtol=1e-12, atol=1e-13 * scale)

@@ -37,9 +37,11 @@ class Own:
             return True
         # Where a kernel's products take written-out gradients, their squares are almost free, and
         # a diagonal alone takes less for writing them out than for its passes.
-        each = factor.signals.shape[1] * factor.rows
-        by_gram = factor.positions * (factor.columns + each)
-        return self.kind != "full" and 4 * by_gram <= each * factor.columns
+        positions, outputs = factor.positions, factor.signals.shape[1]
+        each = outputs * factor.rows
+        pairs = outputs if self.kind == "full" else 0
+        by_gram = positions * (positions * (factor.columns + each) + pairs * each)
+        return 4 * by_gram <= each * factor.columns * (positions + pairs)
 
     def add(self, cluster: Sequence[Pair], mask: Masked | None = None) -> None:
         """Add the shares of some parameters.
@@ -84,19 +86,24 @@ class Own:
     def _add_grams(self, maps: Sequence[tuple[Outer, float]]) -> None:
         """Add the shares of parameters of the same signals, whose squares are computed once."""
         signals = maps[0][0].signals
-        n, outputs, groups, positions, _ = signals.shape
+        n, outputs, groups, positions, channels = signals.shape
         if positions == 1 and self.kind != "full":
             squares = _squares(signals[:, :, :, 0])  # (n, o, g)
             squares *= _weighed(maps, lambda values: _squares(values[:, :, 0]).unsqueeze(1))
             self.total += squares.sum(2) if self.kind == "diagonal" else squares.sum((1, 2))
             return
-        numbers = groups * positions**2 * (1 + outputs) * signals.element_size()
-        step = max(1, self.scratch // (2 * numbers))
+        numbers = groups * positions**2 * (1 + outputs)
+        if self.kind == "full" and positions > 1:
+            numbers += 3 * groups * positions * outputs * channels
+        step = max(1, self.scratch // (2 * numbers * signals.element_size()))
         for start in range(0, n, step):
             rows = slice(start, start + step)
             values = _weighed(maps, lambda values: values @ values.mT, rows)
             total, part = self.total[rows], signals[rows]
-            if self.kind == "full":  # a single position
+            if self.kind == "full" and positions > 1:
+                total += _all_pairs(part, values)
+                continue
+            if self.kind == "full":
                 flat = part[:, :, :, 0].transpose(1, 2)  # (n, g, o, r)
                 grams = flat @ flat.mT
                 grams *= values
@@ -106,6 +113,24 @@ class Own:
             grams *= values if isinstance(values, float) else values.unsqueeze(1)
             each = grams.sum((2, 3, 4))
             total += each if self.kind == "diagonal" else each.sum(1)
+
+
+def _all_pairs(signals: Tensor, values: Tensor | float) -> Tensor:
+    """``sum_tu (v_t . v_u) (s_at . s_bu)`` for all pairs of outputs a, b of every sample.
+
+    Args:
+        signals: What came back, (n, o, groups, positions, rows).
+        values: Gram matrices of what went in, (n, groups, positions, positions).
+
+    Returns:
+        (n, o, o)
+    """
+    if isinstance(values, float):
+        raise AssertionError("where there are several positions, biases are written out")
+    n, outputs, groups, positions, rows = signals.shape
+    mixed = values @ signals.permute(0, 2, 3, 1, 4).flatten(3)  # (n, g, t, o r)
+    mixed = mixed.view(n, groups, positions, outputs, rows).permute(0, 3, 1, 2, 4)
+    return mixed.flatten(2) @ signals.flatten(2).mT
 
 
 def _weighed(
