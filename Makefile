@@ -27,7 +27,7 @@ help:
 	@echo "make bench-dispersion  kernels of random networks of every depth against a plain loop"
 	@echo "make bench-peers  kernels against neural-tangents, in its own environment (likewise)"
 	@echo "make bench-empirical  tangent kernels of finite networks against peers (likewise)"
-	@echo "make bench-widths  kernels of wide networks against infinite width (ten minutes)"
+	@echo "make bench-widths  kernels of wide networks against infinite width (a few minutes)"
 	@echo "make bench-laplace  the tables of docs/uncertainty.md, beside laplace-torch (minutes)"
 	@echo "make digits  a finished example: the kernel of a CNN in training (a few minutes)"
 	@echo "make resnet  a finished example: the kernel of a ResNet-18 (a few minutes)"
