@@ -191,16 +191,17 @@ class Contraction:
                 block = self.target[rows, :, columns]
                 written_full(block, values, first, second, self._workspace.of("mixed"))
             return
-        directions = range(outputs) if self.kind == "diagonal" else [None]
-        for direction in directions:
-            picked = slice(None) if direction is None else slice(direction, direction + 1)
-            product = spread_rows(first[:, picked]) @ spread_rows(second[:, picked]).mT
-            place = self.target if direction is None else self.target[direction]
+        parts = [(self.target, first, second)]
+        if self.kind == "diagonal":
+            parts = list(zip(self.target, first.split(1, 1), second.split(1, 1), strict=True))
+        for target, left, right in parts:
+            place = target[rows, columns]
+            product = torch.bmm(spread_rows(left), spread_rows(right).mT)
             if single and groups == 1:
-                add_product(place[rows, columns], values, product[0])
+                add_product(place, values, product[0])
                 continue
             product *= values  # (g, n1 t1, n2 t2)
-            place[rows, columns] += product.view(groups, n1, t1, n2, t2).sum((0, 2, 4))
+            place += product.view(groups, n1, t1, n2, t2).sum((0, 2, 4))
 
     def _strips(
         self, n1: int, n2: int, rows_each: int, least: int, longest: int = 2**62

@@ -88,8 +88,8 @@ class Own:
         signals = maps[0][0].signals
         n, outputs, groups, positions, channels = signals.shape
         if positions == 1 and self.kind != "full":
-            squares = _squares(signals[:, :, :, 0])  # (n, o, g)
-            squares *= _weighed(maps, lambda values: _squares(values[:, :, 0]).unsqueeze(1))
+            squares = _squares(signals.select(3, 0))  # (n, o, g)
+            squares *= _weighed(maps, lambda values: _squares(values.select(2, 0)).unsqueeze(1))
             self.total += squares.sum(2) if self.kind == "diagonal" else squares.sum((1, 2))
             return
         numbers = groups * positions**2 * (1 + outputs)
@@ -139,11 +139,14 @@ def _weighed(
     rows: slice = slice(None),
 ) -> Tensor | float:
     """The weighed sum of products of what went in."""
-    total: Tensor | float = 0.0
+    constant = sum(weight for factor, weight in maps if factor.values is None)
+    total: Tensor | None = None
     for factor, weight in maps:
-        share = 1.0 if factor.values is None else product(factor.values[rows])
-        total = total + (share if weight == 1.0 else weight * share)
-    return total
+        if factor.values is not None:
+            share = product(factor.values[rows])
+            share = share if weight == 1.0 else weight * share
+            total = share if total is None else total + share
+    return float(constant) if total is None else total + constant
 
 
 def _squares(vectors: Tensor) -> Tensor:
